@@ -47,7 +47,7 @@ class Regions:
     def per_image(self, values: Tensor) -> list[Tensor]:
         """Split ``values`` (R, ...) into B tensors, one an image."""
         counts = torch.bincount(self.image_index, minlength=self.num_images).tolist()
-        return list(values.split(counts))
+        return list(torch.split(values, counts))
 
     def scaled(self, weight: Tensor) -> Regions:
         """Both loss weights times ``weight`` (R,). Only after ``sample``."""

@@ -1,0 +1,21 @@
+"""Detectors: three verbs on weighted batches."""
+
+from mixdet.detectors.backbones import BODIES, FPNBackbone, build_backbone
+from mixdet.detectors.faster_rcnn import FasterRCNN
+from mixdet.detectors.presets import PRESETS, Preset, ProposalLimit
+from mixdet.detectors.weighting import MIXED_TERMS, ROI_CLS_LOSSES, cross_entropy, focal_loss, match_weights
+
+__all__ = [
+    "BODIES",
+    "MIXED_TERMS",
+    "PRESETS",
+    "ROI_CLS_LOSSES",
+    "FPNBackbone",
+    "FasterRCNN",
+    "Preset",
+    "ProposalLimit",
+    "build_backbone",
+    "cross_entropy",
+    "focal_loss",
+    "match_weights",
+]
