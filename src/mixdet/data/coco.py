@@ -1,0 +1,181 @@
+"""COCO JSON into packed arrays."""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixdet.data.check import bad_name, clean_boxes, refuse, refuse_wrong_units
+from mixdet.data.coco_file import CocoAnnotation, CocoCategory, CocoImage, Id, parse_coco
+from mixdet.data.dataset import DetectionDataset
+from mixdet.data.images import FileImages, image_size, quoted
+from mixdet.errors import MixdetError
+
+
+def read_coco(path: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> DetectionDataset:
+    """A COCO file (instances): boxes, categories, crowd flags; masks are skipped unread.
+
+    Classes are ordered by category id, whatever the gaps; ``category_ids`` and ``image_ids`` keep the file's ids.
+    ``area`` falls back to the box's, ``iscrowd`` to 0, a missing image size to the file's. Boxes that reach beyond
+    their image are clipped and counted in ``notes``.
+
+    Args:
+        path: the JSON.
+        images: the images' folder. If not given: the JSON's folder, ``images/`` in it or one level up, or a folder
+            named after the split (``instances_train.json``: ``train/``, ``train2017/``) there; the one that holds most.
+
+    Raises:
+        MixdetError: one line on the first defect: file, id, field, value, fix. Image files are looked at by
+            ``check_images``.
+    """
+    file, shown = parse_coco(path), quoted(path)
+    names, category_ids = _categories(shown, file.categories)
+    positions, image_ids, notes = _images(shown, file.images)
+    source = FileImages.from_names(_find_images(path, images, file.images), [image.file_name for image in file.images])
+    sizes = _sizes(shown, file.images, source)
+    rows = file.annotations
+    index = np.fromiter((positions.get(row.image_id, -1) for row in rows), np.int64, len(rows))
+    refuse(
+        index < 0,
+        lambda k: (
+            f"{shown}: {_label(rows[k])}: image_id = {quoted(repr(rows[k].image_id))} is no image of this file; "
+            "add the image or remove the annotation"
+        ),
+    )
+    label_of = {int(category): label for label, category in enumerate(category_ids)}
+    labels = np.fromiter((label_of.get(row.category_id, -1) for row in rows), np.int64, len(rows))
+    refuse(
+        labels < 0,
+        lambda k: (
+            f"{shown}: {_label(rows[k])}: category_id = {rows[k].category_id} is no category of this file "
+            f"({quoted(str(category_ids.tolist()))}); add the category or correct the id"
+        ),
+    )
+    boxes, clipped = _boxes(shown, rows, sizes[index])
+    areas = np.fromiter((math.nan if row.area is None else row.area for row in rows), np.float32, len(rows))
+    extent = boxes[:, 2:] - boxes[:, :2]
+    areas = np.where(areas > 0, areas, extent[:, 0] * extent[:, 1])
+    unused = [name for label, name in enumerate(names) if not (labels == label).any()]
+    if unused:
+        notes.append(f"{shown}: {len(unused)} of {len(names)} classes have no box: {quoted(', '.join(unused))}")
+    return DetectionDataset.from_rows(
+        Path(path).name,
+        source,
+        names,
+        sizes=sizes,
+        image_index=index,
+        boxes=boxes,
+        labels=labels,
+        category_ids=category_ids,
+        image_ids=image_ids,
+        areas=areas,
+        crowd=np.fromiter((bool(row.iscrowd) for row in rows), bool, len(rows)),
+        notes=notes + clipped,
+    )
+
+
+def _label(row: CocoAnnotation) -> str:
+    return f"annotation {quoted(str(row.id))} of image {quoted(str(row.image_id))}"
+
+
+def _categories(shown: str, categories: list[CocoCategory]) -> tuple[list[str], NDArray[np.int64]]:
+    """Names and ids, by ascending id."""
+    if not categories:
+        raise MixdetError(f"{shown}: categories = []; list at least one category")
+    categories = sorted(categories, key=lambda category: category.id)
+    names = [category.name.strip() for category in categories]
+    for k, category in enumerate(categories):
+        if k and categories[k - 1].id == category.id:
+            other = quoted(repr(categories[k - 1].name))
+            raise MixdetError(
+                f"{shown}: category {category.id}: the id is used twice, for {other} and {quoted(repr(category.name))}; "
+                "give each category its own id"
+            )
+        if not names[k] or names[k] in names[:k]:
+            problem = "is a second time in the file; merge them or rename one" if names[k] else "is empty; name it"
+            raise MixdetError(f"{shown}: category {category.id}: name = {quoted(repr(category.name))} {problem}")
+    return names, np.array([category.id for category in categories], np.int64)
+
+
+def _images(shown: str, images: list[CocoImage]) -> tuple[dict[Id, int], NDArray[np.int64], list[str]]:
+    """Id as written -> position, the ids to export, and a note if these are not the file's."""
+    if not images:
+        raise MixdetError(f"{shown}: images = []; list at least one image")
+    positions: dict[Id, int] = {}
+    seen: dict[str, Id] = {}
+    for position, image in enumerate(images):
+        label, name = f"{shown}: image {quoted(str(image.id))}", quoted(repr(image.file_name))
+        if positions.setdefault(image.id, position) != position:
+            other = quoted(repr(images[positions[image.id]].file_name))
+            raise MixdetError(f"{label}: the id is used twice, for {other} and {name}; give each image its own id")
+        if problem := bad_name(image.file_name):
+            raise MixdetError(f"{label}: file_name = {name} {problem}")
+        key = str(PurePosixPath(image.file_name))
+        if key in seen:
+            raise MixdetError(f"{label}: file_name = {name} belongs to image {quoted(str(seen[key]))} too; remove one")
+        seen[key] = image.id
+    if all(isinstance(image.id, int) for image in images):
+        return positions, np.array([image.id for image in images], np.int64), []
+    note = f"{shown}: image ids are text, e.g. {quoted(repr(images[0].id))}; they are exported as 1 to {len(images)}"
+    return positions, np.arange(1, len(images) + 1), [note]
+
+
+def _sizes(shown: str, images: list[CocoImage], source: FileImages) -> NDArray[np.int32]:
+    """(N, 2) (height, width); read from the image where the JSON has none."""
+    sizes = np.zeros((len(images), 2), np.int32)
+    for i, image in enumerate(images):
+        if image.width is None or image.height is None:
+            sizes[i] = image_size(source.path(i))
+            continue
+        for field, value in (("width", image.width), ("height", image.height)):
+            if not (1 <= value < 2**31 and value == int(value)):
+                raise MixdetError(
+                    f"{shown}: image {quoted(str(image.id))}: {field} = {value:g}; write the image's {field} in pixels"
+                )
+        sizes[i] = int(image.height), int(image.width)
+    return sizes
+
+
+def _boxes(shown: str, rows: list[CocoAnnotation], sizes: NDArray[np.int32]) -> tuple[NDArray[np.float32], list[str]]:
+    """(M, 4) xyxy, and notes."""
+    xywh = np.array([row.bbox for row in rows], np.float64).reshape(-1, 4)
+    refuse_wrong_units(shown, xywh, sizes)
+    with np.errstate(over="ignore"):
+        boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+    return clean_boxes(
+        shown, boxes, sizes, lambda k: f"{shown}: {_label(rows[k])}: bbox = {quoted(str(list(rows[k].bbox)))}"
+    )
+
+
+def _find_images(path: str | os.PathLike[str], images: str | os.PathLike[str] | None, entries: list[CocoImage]) -> Path:
+    """The folder that holds most of some of the images, the first such."""
+    folders = [Path(images)] if images is not None else _candidates(Path(path))
+    sample = [entry.file_name for entry in entries[:: max(1, len(entries) // 20)]]
+    found = [sum(os.path.lexists(folder / name) for name in sample) for folder in folders]
+    if max(found) == 0:
+        searched = ", ".join(quoted(folder) for folder in folders)
+        raise MixdetError(
+            f"{quoted(path)}: image {quoted(str(entries[0].id))}: file_name = {quoted(repr(sample[0]))} and the others "
+            f"are not in {searched}; say where the images are: images=FOLDER"
+        )
+    return folders[found.index(max(found))]
+
+
+def _candidates(path: Path) -> list[Path]:
+    """Folders beside the JSON in which its images may be."""
+    split = path.stem.removeprefix("instances_")
+    near, up = path.parent, path.parent.parent
+    folders = [near, near / "images", up / "images"]
+    for base in (near, up, near / "images", up / "images"):
+        named = [
+            base / split,
+            base / split.rstrip("0123456789"),
+            *sorted(base.glob(f"{glob.escape(split)}20[0-9][0-9]")),
+        ]
+        folders += [folder for folder in named if folder.is_dir()]
+    return list(dict.fromkeys([*folders, up]))
