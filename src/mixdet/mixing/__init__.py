@@ -1,0 +1,32 @@
+"""Mixing images and what they teach: LossMix, Union, Noise, their controls, CutMix and mosaic."""
+
+from mixdet.mixing.coefficients import PAIRINGS, Beta, Fixed, Sampler, Uniform
+from mixdet.mixing.inputs import INPUTS
+from mixdet.mixing.losses import blend_images, interpolate_losses
+from mixdet.mixing.mix import PRESETS, Mix
+from mixdet.mixing.plan import Mixture
+from mixdet.mixing.supervision import RULES, Rule, dominant, half, interpolate, swapped, union
+from mixdet.mixing.torchvision import from_torchvision, to_torchvision
+
+__all__ = [
+    "INPUTS",
+    "PAIRINGS",
+    "PRESETS",
+    "RULES",
+    "Beta",
+    "Fixed",
+    "Mix",
+    "Mixture",
+    "Rule",
+    "Sampler",
+    "Uniform",
+    "blend_images",
+    "dominant",
+    "from_torchvision",
+    "half",
+    "interpolate",
+    "interpolate_losses",
+    "swapped",
+    "to_torchvision",
+    "union",
+]
