@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mixdet.evaluation import voc_ap
+from mixdet.evaluation import evaluate, voc_ap
 from mixdet.evaluation.voc import area_ap, eleven_point_ap
 from oracles.ap import area, eleven_points, voc_curve
 
@@ -16,7 +16,8 @@ A, B = (10, 10, 49, 49), (200, 200, 259, 259)
 FAR = (400, 400, 420, 420)
 
 
-def aps(detections, dataset, **options) -> tuple[float | None, float | None]:
+def aps(detections, dataset, inclusive_pixels=True, **options) -> tuple[float | None, float | None]:
+    options["inclusive_pixels"] = inclusive_pixels
     return tuple(voc_ap(detections, dataset, year=year, **options).ap for year in ("07", "12"))
 
 
@@ -60,11 +61,22 @@ def test_crowd_counts_as_difficult(make_dataset, make_detections) -> None:
     assert aps(found, make_dataset(rows, 1, crowd=[False, True])) == (1.0, 1.0)
 
 
-def test_pixels_are_inclusive_unless_told_otherwise(make_dataset, make_detections) -> None:
+def test_inclusive_pixels(make_dataset, make_detections) -> None:
     dataset = make_dataset([(0, 0, 0, 0, 9, 9)], 1)
     found = make_detections([(0, 0, 0.9, 0, 0, 9, 4)], 1)  # 10 x 5 of 10 x 10 pixels; 9 x 4 of 9 x 9 as edges
     assert aps(found, dataset) == (1.0, 1.0)  # exactly the threshold is enough
     assert aps(found, dataset, inclusive_pixels=False) == (0.0, 0.0)
+
+
+def test_edges_are_corners_with_1_taken_from_the_first(make_dataset, make_detections) -> None:
+    corners, found = (5, 5, 14, 14), (5, 5, 14, 9)  # as in a file: 10 x 10 and 10 x 5 pixels, IoU exactly 1/2
+    edges, found_edges = ((x1 - 1, y1 - 1, x2, y2) for x1, y1, x2, y2 in (corners, found))
+    dataset, shifted = make_dataset([(0, 0, *corners)], 1), make_dataset([(0, 0, *edges)], 1)
+    assert aps(make_detections([(0, 0, 0.9, *found)], 1), dataset) == (1.0, 1.0)
+    assert aps(make_detections([(0, 0, 0.9, *found_edges)], 1), shifted, inclusive_pixels=False) == (1.0, 1.0)
+    assert evaluate(make_detections([(0, 0, 0.9, *found_edges)], 1), shifted, "voc07").headline == 1.0
+    narrower = (found_edges[0], found_edges[1], found_edges[2] - 0.1, found_edges[3])
+    assert evaluate(make_detections([(0, 0, 0.9, *narrower)], 1), shifted, "voc07").headline == 0.0
 
 
 def test_boxes_that_touch_by_one_pixel_overlap(make_dataset, make_detections) -> None:

@@ -70,7 +70,8 @@ def evaluate(
     Args:
         detections: one an image of ``dataset``, in original image pixels (the view's affine undone).
         dataset: ground truth as it was read: policies that drop boxes would change the metric.
-        metric: "coco" (12 numbers), "voc07" (11 points, AP50) or "voc12" (area, AP50).
+        metric: "coco" (12 numbers), "voc07" (11 points, AP50) or "voc12" (area, AP50); boxes are
+            edges, sides x2 - x1, as ``read_voc`` makes them.
         classes: names the labels of ``detections`` index, where they are not ``dataset.classes``; matched by
             name, see ``match_classes``.
 

@@ -5,7 +5,9 @@ As the VOC development kit computes it, which is not COCO AP with other threshol
 - a detection belongs to the box it overlaps most, and is false where that box is taken, even if a free one is near;
 - ``difficult`` boxes are ignored by IoU: a detection that belongs to one is neither true nor false, and they do not
   count as positives (COCO divides by the detection's own area there). Crowd boxes are treated the same way;
-- box sides are x2 - x1 + 1 (``inclusive_pixels``): corners name pixels.
+- the corners in VOC files name pixels, so box sides are xmax - xmin + 1. The boxes of a ``DetectionDataset`` and of
+  detections are edges already (the reader takes 1 from xmin and ymin), which is the same side as x2 - x1;
+  ``inclusive_pixels`` is for boxes that are still as written in the files.
 
 Eleven-point recalls are compared as integers (10 * tp >= t * positives). In floats 9/15 falls short of
 linspace(0, 1, 11)[6] = 0.6000000000000001, so evaluators with linspace or arange can miss a point and print less.
@@ -58,7 +60,7 @@ def voc_ap(
     *,
     year: Literal["07", "12"] = "07",
     iou: float = 0.5,
-    inclusive_pixels: bool = True,
+    inclusive_pixels: bool = False,
 ) -> VocMetrics:
     """VOC AP of predictions in original image pixels, one ``Detections`` an image of ``dataset``.
 
@@ -67,7 +69,7 @@ def voc_ap(
         dataset: ground truth.
         year: "07" for 11 points, "12" for the area.
         iou: a detection needs at least this overlap.
-        inclusive_pixels: whether x2 and y2 name the last pixel inside (VOC) or the edge after it.
+        inclusive_pixels: whether x2 and y2 name the last pixel inside instead of the edge after it.
     """
     flat, extra = flat_detections(detections, dataset), float(inclusive_pixels)
     boxes, owners, skip = decimal(dataset.boxes), dataset.image_index, dataset.difficult | dataset.crowd
