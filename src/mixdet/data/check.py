@@ -7,9 +7,10 @@ its kind. Nothing of the user's is ever changed.
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,6 +54,14 @@ def bad_name(name: str) -> str | None:
     if ".." in name.split("/"):
         return "leaves the images' folder; write it relative to the images' folder, without '..'"
     return None
+
+
+def nearest(name: str, names: Collection[str]) -> str | None:
+    """What a wrong ``name`` was perhaps meant to be: one that differs in case only, or a similar one."""
+    for known in names:
+        if known.casefold() == name.casefold():
+            return known
+    return next(iter(difflib.get_close_matches(name, itertools.islice(names, 10_000), 1)), None)  # slow if unlimited
 
 
 def refuse_wrong_units(file: str, xywh: NDArray[np.float64], sizes: NDArray[np.int32]) -> None:

@@ -34,46 +34,28 @@ def read_coco(path: str | os.PathLike[str], images: str | os.PathLike[str] | Non
             ``check_images``.
     """
     file, shown = parse_coco(path), quoted(path)
-    names, category_ids = _categories(shown, file.categories)
+    rows = file.annotations
+    classes, category_ids = _categories(shown, file.categories)
     positions, image_ids, notes = _images(shown, file.images)
     source = FileImages.from_names(_find_images(path, images, file.images), [image.file_name for image in file.images])
     sizes = _sizes(shown, file.images, source)
-    rows = file.annotations
-    index = np.fromiter((positions.get(row.image_id, -1) for row in rows), np.int64, len(rows))
-    refuse(
-        index < 0,
-        lambda k: (
-            f"{shown}: {_label(rows[k])}: image_id = {quoted(repr(rows[k].image_id))} is no image of this file; "
-            "add the image or remove the annotation"
-        ),
-    )
-    label_of = {int(category): label for label, category in enumerate(category_ids)}
-    labels = np.fromiter((label_of.get(row.category_id, -1) for row in rows), np.int64, len(rows))
-    refuse(
-        labels < 0,
-        lambda k: (
-            f"{shown}: {_label(rows[k])}: category_id = {rows[k].category_id} is no category of this file "
-            f"({quoted(str(category_ids.tolist()))}); add the category or correct the id"
-        ),
-    )
+    index = _image_index(shown, rows, positions)
+    labels = _labels(shown, rows, category_ids)
     boxes, clipped = _boxes(shown, rows, sizes[index])
-    areas = np.fromiter((math.nan if row.area is None else row.area for row in rows), np.float32, len(rows))
-    extent = boxes[:, 2:] - boxes[:, :2]
-    areas = np.where(areas > 0, areas, extent[:, 0] * extent[:, 1])
-    unused = [name for label, name in enumerate(names) if not (labels == label).any()]
+    unused = [name for label, name in enumerate(classes) if not (labels == label).any()]
     if unused:
-        notes.append(f"{shown}: {len(unused)} of {len(names)} classes have no box: {quoted(', '.join(unused))}")
+        notes.append(f"{shown}: {len(unused)} of {len(classes)} classes have no box: {quoted(', '.join(unused))}")
     return DetectionDataset.from_rows(
         Path(path).name,
         source,
-        names,
+        classes,
         sizes=sizes,
         image_index=index,
         boxes=boxes,
         labels=labels,
         category_ids=category_ids,
         image_ids=image_ids,
-        areas=areas,
+        areas=_areas(rows, boxes),
         crowd=np.fromiter((bool(row.iscrowd) for row in rows), bool, len(rows)),
         notes=notes + clipped,
     )
@@ -90,15 +72,13 @@ def _categories(shown: str, categories: list[CocoCategory]) -> tuple[list[str], 
     categories = sorted(categories, key=lambda category: category.id)
     names = [category.name.strip() for category in categories]
     for k, category in enumerate(categories):
+        label, name = f"{shown}: category {category.id}", quoted(repr(category.name))
         if k and categories[k - 1].id == category.id:
             other = quoted(repr(categories[k - 1].name))
-            raise MixdetError(
-                f"{shown}: category {category.id}: the id is used twice, for {other} and {quoted(repr(category.name))}; "
-                "give each category its own id"
-            )
+            raise MixdetError(f"{label}: the id is used twice, for {other} and {name}; give each category its own id")
         if not names[k] or names[k] in names[:k]:
-            problem = "is a second time in the file; merge them or rename one" if names[k] else "is empty; name it"
-            raise MixdetError(f"{shown}: category {category.id}: name = {quoted(repr(category.name))} {problem}")
+            problem = "is used twice; merge them or rename one" if names[k] else "is empty; name it"
+            raise MixdetError(f"{label}: name = {name} {problem}")
     return names, np.array([category.id for category in categories], np.int64)
 
 
@@ -141,6 +121,33 @@ def _sizes(shown: str, images: list[CocoImage], source: FileImages) -> NDArray[n
     return sizes
 
 
+def _image_index(shown: str, rows: list[CocoAnnotation], positions: dict[Id, int]) -> NDArray[np.int64]:
+    """(M,) the position of each annotation's image."""
+    index = np.fromiter((positions.get(row.image_id, -1) for row in rows), np.int64, len(rows))
+    refuse(
+        index < 0,
+        lambda k: (
+            f"{shown}: {_label(rows[k])}: image_id = {quoted(repr(rows[k].image_id))} is no image of this file; "
+            "add the image or remove the annotation"
+        ),
+    )
+    return index
+
+
+def _labels(shown: str, rows: list[CocoAnnotation], category_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(M,) in [0, K)."""
+    label_of = {int(category): label for label, category in enumerate(category_ids)}
+    labels = np.fromiter((label_of.get(row.category_id, -1) for row in rows), np.int64, len(rows))
+    refuse(
+        labels < 0,
+        lambda k: (
+            f"{shown}: {_label(rows[k])}: category_id = {rows[k].category_id} is no category of this file "
+            f"({quoted(str(category_ids.tolist()))}); add the category or correct the id"
+        ),
+    )
+    return labels
+
+
 def _boxes(shown: str, rows: list[CocoAnnotation], sizes: NDArray[np.int32]) -> tuple[NDArray[np.float32], list[str]]:
     """(M, 4) xyxy, and notes."""
     xywh = np.array([row.bbox for row in rows], np.float64).reshape(-1, 4)
@@ -150,6 +157,13 @@ def _boxes(shown: str, rows: list[CocoAnnotation], sizes: NDArray[np.int32]) -> 
     return clean_boxes(
         shown, boxes, sizes, lambda k: f"{shown}: {_label(rows[k])}: bbox = {quoted(str(list(rows[k].bbox)))}"
     )
+
+
+def _areas(rows: list[CocoAnnotation], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(M,) as annotated (the mask's), else the box's."""
+    areas = np.fromiter((math.nan if row.area is None else row.area for row in rows), np.float64, len(rows))
+    extent = boxes[:, 2:] - boxes[:, :2]
+    return np.where((areas > 0) & (areas < 1e14), areas, extent[:, 0] * extent[:, 1]).astype(np.float32)
 
 
 def _find_images(path: str | os.PathLike[str], images: str | os.PathLike[str] | None, entries: list[CocoImage]) -> Path:
