@@ -2,9 +2,10 @@
 
 from mixdet.structures.batch import Batch, Views
 from mixdet.structures.detections import Detections
-from mixdet.structures.detector import Detector, Features, Staged, TwoStage, supervise
+from mixdet.structures.detector import Detector, Features, Staged, TwoStage, as_module, supervise
 from mixdet.structures.instances import Instances
 from mixdet.structures.losses import Losses
+from mixdet.structures.randomness import keyed_generator, keyed_seed
 from mixdet.structures.regions import Regions
 from mixdet.structures.step import Step
 from mixdet.structures.stream import Stream
@@ -22,5 +23,8 @@ __all__ = [
     "Stream",
     "TwoStage",
     "Views",
+    "as_module",
+    "keyed_generator",
+    "keyed_seed",
     "supervise",
 ]

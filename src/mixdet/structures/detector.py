@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixdet.structures.batch import Batch
 from mixdet.structures.detections import Detections
@@ -26,9 +26,14 @@ class Detector(Protocol):
         num_classes: K, without background.
     """
 
-    stride: int
-    pad_colour: Tensor
-    num_classes: int
+    @property
+    def stride(self) -> int: ...
+
+    @property
+    def pad_colour(self) -> Tensor: ...
+
+    @property
+    def num_classes(self) -> int: ...
 
     def features(self, images: Tensor) -> Features:
         """Feature levels that convolutions made, finest first ("p2" ...), from (B, 3, H, W) in [0, 1]."""
@@ -47,7 +52,8 @@ class Detector(Protocol):
 class Staged(Protocol):
     """A backbone that can be tapped between its stages; ``features`` is the fold of these."""
 
-    stages: Sequence[str]
+    @property
+    def stages(self) -> Sequence[str]: ...
 
     def normalize(self, images: Tensor) -> Tensor: ...
 
@@ -80,3 +86,10 @@ class TwoStage(Protocol):
 def supervise(detector: Detector, batch: Batch) -> Losses:
     """``detector.losses(detector.features(batch.images), batch)``."""
     return detector.losses(detector.features(batch.images), batch)
+
+
+def as_module(detector: Detector) -> nn.Module:
+    """The detector as the ``nn.Module`` it is."""
+    if not isinstance(detector, nn.Module):
+        raise TypeError(f"{type(detector).__name__} is a detector but no torch.nn.Module")
+    return detector

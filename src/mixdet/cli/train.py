@@ -1,0 +1,42 @@
+"""``mixdet train`` and ``mixdet resume``."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from mixdet.recipes.load import load_recipe
+from mixdet.reports.tables import ap_table
+from mixdet.runs import commands
+from mixdet.runs.fit import FitResult
+from mixdet.training.distributed import is_spawned, spawn
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train a recipe; in several processes where it says so."""
+    recipe = load_recipe(args.recipe, args.overrides)
+    if recipe.run.devices > 1 and not is_spawned():
+        return spawn(["train", *([args.recipe] if args.recipe else []), *args.overrides], recipe.run.devices)
+    console = Console()
+    return report(commands.train(args.recipe, args.overrides, console), console)
+
+
+def report(result: FitResult, console: Console) -> int:
+    """Say what a run came to and where its files are; its exit code."""
+    if result.folder is None:
+        return result.exit_code
+    if result.exit_code:
+        console.print(f"stopped at step {result.step}; go on with: mixdet resume {result.folder}", highlight=False)
+        return result.exit_code
+    for name, evaluation in result.val.items():
+        console.print(f"\n[bold]{name}[/], validation")
+        console.print(ap_table(evaluation))
+    if result.test is not None:
+        console.print("\n[bold]test[/], with the weights selected on validation")
+        console.print(ap_table(result.test))
+    console.print(f"\nweights   {result.shipped}", highlight=False, soft_wrap=True)
+    console.print(f"pictures  {result.folder / 'images'}", highlight=False, soft_wrap=True)
+    console.print(f"metrics   {result.folder / 'metrics.jsonl'}", highlight=False, soft_wrap=True)
+    console.print(f"next      mixdet predict {result.folder} PHOTOS --out found", highlight=False, soft_wrap=True)
+    return 0

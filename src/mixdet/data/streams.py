@@ -1,0 +1,187 @@
+"""Streams: endless, sharded batches, the same for any number of workers and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mixdet.data.dataset import DetectionDataset
+from mixdet.data.geometry import WeakView
+from mixdet.data.plan import BatchPlan, aspect_groups
+from mixdet.structures import Batch, Instances, keyed_generator, keyed_seed
+
+
+class PackedBatch(NamedTuple):
+    """A batch as it leaves a worker: bytes and flat arrays.
+
+    Attributes:
+        images: (B, 3, H, W) uint8, zero-padded.
+        sizes: (B, 2) int64 valid (height, width).
+        affines: (B, 3, 3).
+        names: of the images.
+        counts: instances of each image, or None for an unlabelled stream.
+        boxes, labels, ignored: of all instances in order.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    affines: Tensor
+    names: list[str]
+    counts: list[int] | None
+    boxes: Tensor
+    labels: Tensor
+    ignored: Tensor
+
+    def to_batch(self, device: torch.device | str, pad_colour: Tensor) -> Batch:
+        """On ``device``, in [0, 1], with ``pad_colour`` beyond each image."""
+        sizes = self.sizes.to(device, non_blocking=True)
+        images = self.images.to(device, non_blocking=True).float() / 255
+        height, width = images.shape[-2:]
+        if bool((self.sizes != torch.tensor([height, width])).any()):
+            rows = torch.arange(height, device=device)[None, :, None] >= sizes[:, 0, None, None]  # (B, H, 1)
+            columns = torch.arange(width, device=device)[None, None, :] >= sizes[:, 1, None, None]
+            images = torch.where((rows | columns)[:, None], pad_colour.to(device)[None, :, None, None], images)
+        instances = None
+        if self.counts is not None:
+            parts = zip(
+                *(torch.split(t.to(device), self.counts) for t in (self.boxes, self.labels, self.ignored)), strict=True
+            )
+            instances = [Instances(boxes, labels, ignored=ignored) for boxes, labels, ignored in parts]
+        ids = tuple(frozenset({name}) for name in self.names)
+        return Batch(images, sizes, instances, None, self.affines.to(device), ids, pad_colour.to(device))  # type: ignore[arg-type]
+
+
+Example = tuple[Tensor, Instances | None, Tensor, str]
+
+
+class ViewedImages(Dataset[Example]):
+    """Position of a stream -> weak view of its image; all randomness keyed by the position."""
+
+    def __init__(self, dataset: DetectionDataset, view: WeakView, labeled: bool, seed: int) -> None:
+        self.dataset = dataset
+        self.view = view
+        self.labeled = labeled
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        """View of one image; ``key`` is (position in the stream, index in the data set)."""
+        position, index = key
+        instances = self.dataset.instances(index) if self.labeled else None
+        generator = keyed_generator(self.seed, position)
+        image, instances, affine = self.view(self.dataset.image(index), instances, generator)
+        return image, instances, affine, self.dataset.images.name(index)
+
+
+class Collate:
+    """Examples -> ``PackedBatch`` on the smallest canvas that is a multiple of ``stride``."""
+
+    def __init__(self, stride: int) -> None:
+        self.stride = stride
+
+    def __call__(self, examples: list[Example]) -> PackedBatch:
+        sizes = torch.tensor([image.shape[-2:] for image, *_ in examples])
+        height, width = (int(-(-side // self.stride) * self.stride) for side in sizes.amax(0).tolist())
+        images = torch.zeros(len(examples), 3, height, width, dtype=torch.uint8)
+        for canvas, (image, *_) in zip(images, examples, strict=True):
+            canvas[:, : image.shape[1], : image.shape[2]] = image
+        labelled = [instances for _, instances, *_ in examples if instances is not None]
+        merged = Instances.concat(labelled) if labelled else Instances.empty()
+        return PackedBatch(
+            images,
+            sizes,
+            torch.stack([affine for *_, affine, _ in examples]),
+            [name for *_, name in examples],
+            [len(i) for i in labelled] if labelled else None,
+            merged.boxes,
+            merged.labels,
+            merged.ignored,
+        )
+
+
+class ShardSampler(Sampler[list[tuple[int, int]]]):
+    """Keys of the batches of one process: its shards of every step, from ``start`` on, without end."""
+
+    def __init__(self, plan: BatchPlan, shards: int, own: range, start: int) -> None:
+        self.plan = plan
+        self.shards = shards
+        self.own = own
+        self.start = start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        step, size = self.start, self.plan.batch_size
+        while True:
+            for shard in self.own:
+                number = step * self.shards + shard
+                yield [(number * size + offset, index) for offset, index in enumerate(self.plan.batch(number))]
+            step += 1
+
+
+def stream_batches(
+    dataset: DetectionDataset,
+    view: WeakView,
+    *,
+    name: str,
+    labeled: bool,
+    batch_size: int,
+    shards: int,
+    own_shards: range,
+    start: int,
+    stride: int,
+    seed: int,
+    aspect_grouping: bool = True,
+    workers: int = 0,
+) -> Iterator[PackedBatch]:
+    """An endless stream of shards: one ``PackedBatch`` for each of ``own_shards`` of each step.
+
+    Image and augmentation of position p are functions of (seed, name, p): neither workers, nor processes, nor where a
+    run was interrupted changes them.
+
+    Args:
+        dataset: what is read; annotations only if ``labeled``.
+        view: the weak view.
+        name: of the stream; part of every key.
+        labeled: whether annotations are read.
+        batch_size: images a step, over all shards.
+        shards: how many shards a step is cut into.
+        own_shards: those of this process.
+        start: first step.
+        stride: canvas sides are multiples of it.
+        seed: of the run.
+        aspect_grouping: landscape and portrait images in batches of their own.
+        workers: loader processes; 0 reads in this one.
+    """
+    size = batch_size // shards
+    groups: list[NDArray[np.int64]] = (
+        aspect_groups(dataset.sizes, size) if aspect_grouping else [np.arange(len(dataset))]
+    )
+    plan = BatchPlan(groups, size, keyed_seed(seed, name, "plan"))
+    loader = DataLoader(
+        ViewedImages(dataset, view, labeled, keyed_seed(seed, name, "view")),
+        batch_sampler=ShardSampler(plan, shards, own_shards, start),
+        collate_fn=Collate(stride),
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="spawn" if workers else None,
+    )
+    return iter(loader)
+
+
+def evaluation_batches(
+    dataset: DetectionDataset, view: WeakView, *, batch_size: int, stride: int, workers: int = 0
+) -> Iterator[PackedBatch]:
+    """All images of ``dataset`` once, in order, without annotations."""
+    keys = [[(i, i) for i in range(s, min(s + batch_size, len(dataset)))] for s in range(0, len(dataset), batch_size)]
+    loader = DataLoader(
+        ViewedImages(dataset, view, labeled=False, seed=0),
+        batch_sampler=keys,
+        collate_fn=Collate(stride),
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+    )
+    return iter(loader)

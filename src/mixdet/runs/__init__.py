@@ -1,0 +1,1 @@
+"""From recipes to results: what the command line and ``import mixdet`` call."""

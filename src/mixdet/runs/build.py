@@ -1,0 +1,107 @@
+"""From a recipe to objects: the one place where configuration meets constructors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mixdet.data.check import check_images
+from mixdet.data.dataset import DetectionDataset
+from mixdet.data.geometry import WeakView
+from mixdet.data.sources import open_dataset
+from mixdet.data.splits import labeled_subset, select_files
+from mixdet.detectors import PRESETS as DETECTOR_PRESETS
+from mixdet.detectors import ROI_CLS_LOSSES, FasterRCNN, build_backbone
+from mixdet.errors import MixdetError
+from mixdet.methods import Method, Supervised
+from mixdet.mixing import PRESETS as MIX_PRESETS
+from mixdet.mixing import Beta, Fixed, Mix, Sampler, Uniform
+from mixdet.recipes.method import BetaLam, FixedLam, MixSection, SupervisedSection, UniformLam
+from mixdet.recipes.recipe import DataSection, DetectorSection, Recipe, SourceSection
+from mixdet.training.schedules import Schedule
+
+
+def build_dataset(section: SourceSection) -> DetectionDataset:
+    """The data set of a section, under its policies, cut to its fraction or files; its images are looked for.
+
+    Raises:
+        MixdetError: any defect, in one line.
+    """
+    dataset = open_dataset(section.path, section.images)
+    if section.files is not None:
+        path = Path(section.files)
+        if not path.is_file():
+            raise MixdetError(f"{path}: no such file; give a text file with one image name a line")
+        names = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+        dataset = dataset.subset(select_files(dataset, names))
+    dataset = dataset.with_policy(crowd=section.crowd, difficult=section.difficult)
+    if section.fraction is not None:
+        dataset = dataset.subset(labeled_subset(dataset, fraction=section.fraction, seed=section.fraction_seed))
+    if len(dataset) == 0:
+        raise MixdetError(f"{section.path}: no images; give a data set with at least one")
+    check_images(dataset)
+    return dataset
+
+
+def build_detector(section: DetectorSection, num_classes: int, *, weights: bool = True) -> FasterRCNN:
+    """The detector of a section.
+
+    Args:
+        section: of the recipe.
+        num_classes: K.
+        weights: whether pretrained weights are laid on (not when trained ones follow).
+    """
+    preset = DETECTOR_PRESETS[section.preset]
+    backbone = build_backbone(
+        section.body,
+        preset.fpn_channels,
+        weights=section.weights if weights else "none",
+        weights_sha256=section.weights_sha256,
+        norm=section.norm,
+        frozen_stages=section.frozen_stages,
+    )
+    return FasterRCNN(
+        num_classes,
+        backbone,
+        preset,
+        section.mixed_terms,
+        section.background_pull,
+        ROI_CLS_LOSSES[section.roi_cls_loss],
+    )
+
+
+def build_mix(section: MixSection | str) -> Mix:
+    """The mix of a section, or the preset of that name."""
+    if isinstance(section, str):
+        return MIX_PRESETS[section]
+    return Mix(section.input, section.supervision, _sampler(section.lam), section.per, section.pairing, section.p)
+
+
+def build_method(section: SupervisedSection, detector: FasterRCNN) -> Method:
+    """The method of a section around ``detector``."""
+    return Supervised(
+        detector,
+        None if section.mix is None else build_mix(section.mix),
+        section.mixed_fraction,
+        section.mix_until_step,
+        section.two_targets,
+        section.ema_decay,
+    )
+
+
+def build_schedule(recipe: Recipe) -> Schedule:
+    """The learning-rate schedule."""
+    s = recipe.schedule
+    return Schedule(s.name, s.steps, s.warmup_steps, s.warmup_factor, s.milestones, s.gamma)
+
+
+def training_view(data: DataSection) -> WeakView:
+    """The weak view of training images."""
+    return WeakView(tuple(data.short_sides), data.long_side, data.flip)
+
+
+def _sampler(section: BetaLam | UniformLam | FixedLam) -> Sampler:
+    if isinstance(section, BetaLam):
+        return Beta(section.alpha)
+    if isinstance(section, UniformLam):
+        return Uniform(section.low, section.high)
+    return Fixed(section.value)

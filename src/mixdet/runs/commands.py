@@ -1,0 +1,145 @@
+"""What mixdet does, as functions: the command line calls these, and so can any program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from mixdet.errors import MixdetError
+from mixdet.evaluation import Evaluation
+from mixdet.evaluation import evaluate as measure
+from mixdet.recipes.load import load_recipe
+from mixdet.recipes.recipe import Recipe
+from mixdet.runs.build import build_dataset
+from mixdet.runs.fit import FitResult, fit
+from mixdet.runs.folder import RunFolder
+from mixdet.runs.infer import load_trained, open_images, write_detections
+from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, save_picture
+from mixdet.structures import Detections
+from mixdet.training.distributed import join_world, leave_world
+
+PREVIEW_COUNT = 8
+
+
+def train(
+    recipe: str | Path | Recipe | None = None, overrides: Sequence[str] = (), console: Console | None = None
+) -> FitResult:
+    """Train what a recipe says.
+
+    Args:
+        recipe: a shipped name, a path to a YAML file, or a ``Recipe``; None is the quickstart.
+        overrides: "key.sub=value" words, as on the command line.
+        console: for progress; silent if not given.
+
+    Raises:
+        MixdetError: any defect of recipe or data, before step 1.
+    """
+    resolved = (
+        recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe), [*overrides])
+    )
+    name = Path(recipe).stem if isinstance(recipe, str | Path) else "quickstart"
+    world = join_world(resolved.run.device)
+    try:
+        return fit(resolved, name, world=world, console=console or Console(quiet=True))
+    finally:
+        leave_world()
+
+
+def resume(run: str | Path, overrides: Sequence[str] = (), console: Console | None = None) -> FitResult:
+    """Go on with a run exactly where it stopped.
+
+    Args:
+        run: its folder.
+        overrides: of the ``run`` section; another data set or network would be another run.
+        console: for progress; silent if not given.
+    """
+    folder, recipe = RunFolder.open(Path(run))
+    if overrides:
+        if other := [word for word in overrides if not word.startswith("run.")]:
+            raise MixdetError(f"command line: {other[0]} would change the run; resume takes run.* settings only")
+        recipe = load_recipe(str(folder.recipe), [*overrides])
+    world = join_world(recipe.run.device)
+    try:
+        return fit(recipe, folder.root.name, world=world, console=console or Console(quiet=True), resume=folder)
+    finally:
+        leave_world()
+
+
+def evaluate(model: str | Path, overrides: Sequence[str] = (), split: str = "val") -> Evaluation:
+    """Measure a run's weights, or a weights file, on a data set.
+
+    Args:
+        model: run folder or .safetensors file.
+        overrides: of the run's recipe, "data.val=other.json" or "evaluation.metric=voc07"; a bare weights file has no
+            recipe and needs the data set here.
+        split: "val" or "test" of the recipe.
+    """
+    path = Path(model)
+    home = path if path.is_dir() else path.parent.parent
+    own = home / "recipe.yaml"
+    if not own.is_file() and not any(word.startswith(f"data.{split}") for word in overrides):
+        raise MixdetError(f"{model}: no recipe beside these weights; say what to measure on, data.{split}=PATH")
+    recipe = load_recipe(str(own) if own.is_file() else None, [*overrides])
+    section = recipe.data.val if split == "val" else recipe.data.test
+    if section is None:
+        raise MixdetError(f"data.{split}: the recipe has none; say what to measure on, data.{split}=PATH")
+    dataset = build_dataset(section)
+    trained = load_trained(path, join_world(recipe.run.device).device)
+    found = trained.detect(dataset, recipe.evaluation.batch_size)
+    return measure(found, dataset, recipe.evaluation.metric, classes=trained.card.classes)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What ``predict`` found: one ``Detections`` a file, in its pixels; labels index ``classes``."""
+
+    files: tuple[str, ...]
+    detections: tuple[Detections, ...]
+    classes: tuple[str, ...]
+
+
+def predict(
+    model: str | Path,
+    paths: Sequence[str | Path],
+    out: str | Path | None = None,
+    score: float = 0.5,
+    device: str = "auto",
+) -> Predicted:
+    """Detect objects in images.
+
+    Args:
+        model: run folder or .safetensors file.
+        paths: images, or folders that are searched for images.
+        out: folder for drawn pictures and ``detections.json`` (COCO); None writes nothing.
+        score: detections below it are left out.
+        device: "auto", "cpu" or "cuda".
+    """
+    trained = load_trained(Path(model), join_world(device).device)
+    dataset = open_images([Path(p) for p in paths], trained.card)
+    found = [d.select(d.scores >= score) for d in trained.detect(dataset)]
+    names = tuple(dataset.images.name(i) for i in range(len(dataset)))
+    if out is not None:
+        folder = Path(out)
+        write_detections(folder / "detections.json", dataset, found, trained.card)
+        for index, name in enumerate(names):
+            picture = draw_found(dataset.subset([index]), [found[index]], trained.card.classes, score)
+            save_picture(picture, folder / Path(name).with_suffix(".png"))
+    return Predicted(names, tuple(found), trained.card.classes)
+
+
+def preview(
+    recipe: str | Path | Recipe | None,
+    overrides: Sequence[str] = (),
+    out: str | Path = "preview.png",
+    count: int = PREVIEW_COUNT,
+) -> Path:
+    """Draw the images that training would be fed, each box as strong as its share; the file written."""
+    resolved = (
+        recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe), [*overrides])
+    )
+    labeled = build_dataset(resolved.data.labeled)
+    save_picture(draw_inputs(mixed_inputs(resolved, labeled, count), labeled.classes), Path(out))
+    return Path(out)

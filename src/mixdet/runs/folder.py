@@ -1,0 +1,99 @@
+"""The layout of a run folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from mixdet.errors import MixdetError
+from mixdet.recipes.load import load_recipe
+from mixdet.recipes.recipe import Recipe
+from mixdet.training.distributed import World
+from mixdet.training.files import write_atomically
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the files of a run are.
+
+    Attributes:
+        root: the folder.
+    """
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    def weights(self, detector: str, which: str) -> Path:
+        """Weights of a detector by name; ``which`` is "best" or "last"."""
+        return self.root / "weights" / f"{detector}-{which}.safetensors"
+
+    def shipped(self) -> Path:
+        """The weights to use: the best of the first detector, or its last where nothing was selected."""
+        for which in ("best", "last"):
+            for name in ("teacher", "student"):
+                if (path := self.weights(name, which)).is_file():
+                    return path
+        raise MixdetError(f"{self.root}: no weights yet; the run writes them at its evaluations and at its end")
+
+    @classmethod
+    def create(cls, recipe: Recipe, name: str) -> RunFolder:
+        """A new folder with recipe.yaml and env.json in it.
+
+        Raises:
+            MixdetError: ``run.out`` names a folder that has a run in it.
+        """
+        root = Path(recipe.run.out) if recipe.run.out else _unused(Path("runs"), name)
+        folder = cls(root)
+        if folder.recipe.exists():
+            raise MixdetError(f"run.out: {root} holds a run already; use mixdet resume {root}, or name another folder")
+        text = recipe.to_yaml()
+        write_atomically(folder.recipe, lambda file: _write(file, text))
+        return folder
+
+    @classmethod
+    def open(cls, root: Path) -> tuple[RunFolder, Recipe]:
+        """The folder of an earlier run, and its recipe."""
+        folder = cls(root)
+        if not folder.recipe.is_file():
+            raise MixdetError(f"{root}: not a run folder (no recipe.yaml in it); give a folder that mixdet train named")
+        return folder, load_recipe(str(folder.recipe), [])
+
+    def write_environment(self, world: World) -> None:
+        """Versions and device, in env.json."""
+        facts = {name: version(name) for name in ("mixdet", "torch", "torchvision", "timm")}
+        facts |= {"python": platform.python_version(), "platform": platform.platform(), "device": str(world.device)}
+        if world.device.type == "cuda":
+            facts["gpu"] = torch.cuda.get_device_name(world.device)
+        record = {**facts, "processes": world.size, "threads": torch.get_num_threads()}
+        write_atomically(self.root / "env.json", lambda file: _write(file, json.dumps(record, indent=1) + "\n"))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+def _unused(parent: Path, name: str) -> Path:
+    number = 1
+    while (path := parent / f"{name}-{number}").exists():
+        number += 1
+    return path

@@ -1,0 +1,124 @@
+"""Trained weights, used: loaded, evaluated, run on images."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mixdet.data.dataset import DetectionDataset
+from mixdet.data.images import FileImages, image_size
+from mixdet.detectors import FasterRCNN
+from mixdet.errors import MixdetError
+from mixdet.evaluation import detections_to_coco
+from mixdet.recipes.recipe import DetectorSection
+from mixdet.runs.build import build_detector
+from mixdet.runs.folder import RunFolder
+from mixdet.structures import Detections
+from mixdet.training.files import write_atomically
+from mixdet.training.inference import detect
+from mixdet.training.weights import WeightsCard, read_weights
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A detector with its weights and what is known of them.
+
+    Attributes:
+        detector: on ``device``, in eval mode.
+        card: class names, preprocessing, scores.
+        path: the weights file.
+        device: where the detector is.
+    """
+
+    detector: FasterRCNN
+    card: WeightsCard
+    path: Path
+    device: torch.device
+
+    def detect(self, dataset: DetectionDataset, batch_size: int = 8) -> list[Detections]:
+        """Detections of every image of ``dataset``, in its pixels; labels index ``card.classes``."""
+        return list(
+            detect(
+                self.detector,
+                dataset,
+                short_side=self.card.short_side,
+                long_side=self.card.long_side,
+                device=self.device,
+                batch_size=batch_size,
+            )
+        )
+
+
+def load_trained(path: Path, device: torch.device) -> Trained:
+    """Load a run folder's shipped weights, or a weights file.
+
+    Raises:
+        MixdetError: neither, or damaged.
+    """
+    file = RunFolder.open(path)[0].shipped() if path.is_dir() else path
+    tensors, card = read_weights(file)
+    detector = build_detector(DetectorSection.model_validate(card.detector), len(card.classes), weights=False)
+    detector.load_state_dict(tensors)
+    return Trained(detector.to(device).eval(), card, file, device)
+
+
+def open_images(paths: Sequence[Path], card: WeightsCard) -> DetectionDataset:
+    """Image files, and all image files below folders, as a data set without annotations.
+
+    Raises:
+        MixdetError: a path that does not exist, a folder without images, a file that is no image.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            below = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+            if not below:
+                raise MixdetError(f"{path}: no images in this folder ({', '.join(sorted(SUFFIXES))})")
+            files += below
+        elif path.exists():
+            files.append(path)
+        else:
+            raise MixdetError(f"{path}: no such file or folder; give images, or folders of images")
+    unique = list(dict.fromkeys(file.absolute() for file in files))
+    root = Path(os.path.commonpath([file.parent for file in unique]))
+    return DetectionDataset.from_rows(
+        "images",
+        FileImages.from_names(root, [str(file.relative_to(root)) for file in unique]),
+        card.classes,
+        category_ids=card.category_ids,
+        sizes=[image_size(file) for file in unique],
+        image_index=np.zeros(0),
+        boxes=np.zeros((0, 4)),
+        labels=np.zeros(0),
+    )
+
+
+def write_detections(
+    path: Path, dataset: DetectionDataset, detections: Sequence[Detections], card: WeightsCard
+) -> None:
+    """Write detections as a COCO file: images, categories (the training file's ids) and annotations with scores."""
+    content: dict[str, Any] = {
+        "images": [
+            {"id": int(i), "file_name": dataset.images.name(n), "height": int(h), "width": int(w)}
+            for n, (i, (h, w)) in enumerate(zip(dataset.image_ids, dataset.sizes, strict=True))
+        ],
+        "categories": [{"id": i, "name": n} for i, n in zip(card.category_ids, card.classes, strict=True)],
+        "annotations": [
+            {"id": n, "iscrowd": 0, "area": round(result["bbox"][2] * result["bbox"][3], 2), **result}
+            for n, result in enumerate(detections_to_coco(detections, dataset), start=1)
+        ],
+    }
+    write_atomically(path, lambda file: _dump(file, content))
+
+
+def _dump(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content), "utf-8")

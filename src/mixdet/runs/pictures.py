@@ -1,0 +1,91 @@
+"""Pictures of a run: what the network is fed, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from mixdet.data.dataset import DetectionDataset
+from mixdet.data.streams import stream_batches
+from mixdet.recipes.recipe import Recipe
+from mixdet.reports.drawing import contact_sheet, draw_detections, draw_instances
+from mixdet.runs.build import build_mix, training_view
+from mixdet.structures import Batch, Detections, keyed_generator
+
+COLUMNS = 4
+SHOWN_SCORE = 0.3
+"""Score below which a detection is not drawn."""
+
+
+def mixed_inputs(recipe: Recipe, labeled: DetectionDataset, count: int, stride: int = 32) -> Batch:
+    """The first ``count`` images that training would be fed, mixed as the recipe says.
+
+    Args:
+        recipe: its data, method and seed are used.
+        labeled: the data set of its labelled stream.
+        count: images.
+        stride: canvas sides are multiples of it.
+    """
+    data, step = recipe.data, 0
+    batches: list[Batch] = []
+    size = data.batch_size // data.shards
+    while sum(len(b) for b in batches) < count:
+        stream = stream_batches(
+            labeled,
+            training_view(data),
+            name="labeled",
+            labeled=True,
+            batch_size=data.batch_size,
+            shards=data.shards,
+            own_shards=range(1),
+            start=step,
+            stride=stride,
+            seed=recipe.seed,
+            aspect_grouping=data.aspect_grouping,
+        )
+        packed = next(stream)
+        batch = packed.to_batch("cpu", packed.images.new_zeros(3).float())
+        if recipe.method.mix is not None:
+            mixed = round(recipe.method.mixed_fraction * size)
+            generator = keyed_generator(recipe.seed, step, 0, "method")
+            first = batch.select(range(mixed))
+            batches.append(build_mix(recipe.method.mix)(first, first, generator))
+            batch = batch.select(range(mixed, size))
+        if len(batch):
+            batches.append(batch)
+        step += 1
+    return Batch.concat(batches).select(range(count))
+
+
+def draw_inputs(batch: Batch, classes: Sequence[str]) -> Image.Image:
+    """A contact sheet of a batch: each box as strong as its share."""
+    pictures = [
+        draw_instances(image[:, : size[0], : size[1]], instances, classes)
+        for image, instances, size in zip(batch.images, batch.labels, batch.sizes.tolist(), strict=True)
+    ]
+    captions = [" + ".join(sorted(Path(name).name for name in ids)) for ids in batch.ids]
+    return contact_sheet(pictures, min(COLUMNS, len(pictures)), captions)
+
+
+def draw_found(
+    dataset: DetectionDataset, detections: Sequence[Detections], classes: Sequence[str], score: float = SHOWN_SCORE
+) -> Image.Image:
+    """A contact sheet of ``dataset``'s images with what was found in them.
+
+    Args:
+        dataset: the images.
+        detections: one an image, in its pixels; labels index ``classes``.
+        classes: names.
+        score: lower ones are not drawn.
+    """
+    pictures = [draw_detections(dataset.image(i), found, classes, score) for i, found in enumerate(detections)]
+    captions = [Path(dataset.images.name(i)).name for i in range(len(dataset))]
+    return contact_sheet(pictures, min(COLUMNS, len(pictures)), captions)
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG (or what the name says), with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)

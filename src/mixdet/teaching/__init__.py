@@ -1,0 +1,5 @@
+"""Teachers: networks that follow the student."""
+
+from mixdet.teaching.ema import EMATeacher
+
+__all__ = ["EMATeacher"]

@@ -1,0 +1,50 @@
+"""The exponential moving average of a student."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mixdet.structures import Detector, as_module
+
+
+class EMATeacher(nn.Module):
+    """A frozen copy of a student that follows it: theta_t <- decay * theta_t + (1 - decay) * theta_s.
+
+    Floating-point parameters and buffers are averaged; integer buffers are copied (averaging truncates them, which
+    is how Swin's position index was corrupted: ssod.md 3.1). Always in eval mode, whatever ``train()`` says.
+
+    Args:
+        student: the network to copy; it is not kept.
+
+    Attributes:
+        network: the copy, a detector.
+    """
+
+    def __init__(self, student: Detector) -> None:
+        super().__init__()
+        copied = copy.deepcopy(as_module(student)).requires_grad_(False).eval()
+        self.network: Detector = cast(Detector, copied)
+
+    def train(self, mode: bool = True) -> EMATeacher:
+        """Stays in eval mode."""
+        super().train(False)
+        return self
+
+    @torch.no_grad()
+    def update(self, student: Detector, decay: float) -> None:
+        """One step towards ``student``; ``decay`` 0 copies it."""
+        mine, theirs = _tensors(as_module(self.network)), _tensors(as_module(student))
+        torch._foreach_lerp_(
+            [t for t in mine if t.is_floating_point()], [t for t in theirs if t.is_floating_point()], 1 - decay
+        )
+        for own, other in zip(mine, theirs, strict=True):
+            if not own.is_floating_point():
+                own.copy_(other)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

@@ -1,0 +1,1 @@
+"""The plain loop and what it stands on."""

@@ -1,0 +1,111 @@
+"""One process or many: what torchrun says, and the few collective calls the loop needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mixdet.errors import EnvironmentFault, MixdetError
+from mixdet.methods import Method
+
+CPU = torch.device("cpu")
+TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers.
+
+    Attributes:
+        rank: of this process.
+        size: number of processes.
+        device: of this process.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = CPU
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def shards(self, count: int) -> range:
+        """This process's shards of ``count``."""
+        if count % self.size:
+            raise MixdetError(f"data.shards: {count} shards cannot be dealt to {self.size} processes; use a multiple")
+        each = count // self.size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def wrap(self, method: Method) -> nn.Module:
+        """The method under DDP (the method, not the detector: one wrapped forward a shard), or as it is."""
+        if self.size == 1:
+            return method
+        return DistributedDataParallel(method, find_unused_parameters=method.idle_parameters)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """``values`` averaged over all processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+            values /= self.size
+        return values
+
+    def barrier(self) -> None:
+        """Wait for the others."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def join_world(device: str = "auto") -> World:
+    """Join the processes that torchrun started, or stand alone.
+
+    Args:
+        device: "cpu", "cuda" or "auto" (a GPU where there is one).
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFault("run.device: 'cuda' asked for, but torch sees no GPU; use run.device=cpu")
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if on_gpu and local_rank >= torch.cuda.device_count():
+        raise EnvironmentFault(
+            f"run.devices: process {local_rank} on this node, but torch sees {torch.cuda.device_count()} GPUs"
+        )
+    chosen = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(chosen)
+    if size == 1:
+        return World(device=chosen)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+    return World(dist.get_rank(), size, chosen)
+
+
+def leave_world() -> None:
+    """Undo ``join_world``."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def spawn(arguments: Sequence[str], devices: int) -> int:
+    """Run ``mixdet`` with ``arguments`` in ``devices`` processes of this machine; the exit code of the worst.
+
+    What ``torchrun --nproc-per-node=devices -m mixdet ...`` would do; several nodes are torchrun's own affair.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+    return subprocess.call([*command, "-m", "mixdet", *arguments])
+
+
+def is_spawned() -> bool:
+    """Whether torchrun started this process."""
+    return "WORLD_SIZE" in os.environ

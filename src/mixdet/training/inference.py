@@ -1,0 +1,52 @@
+"""A detector over a whole data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from mixdet.data.dataset import DetectionDataset
+from mixdet.data.geometry import WeakView, to_original
+from mixdet.data.streams import evaluation_batches
+from mixdet.structures import Detections, Detector, as_module
+
+
+@torch.no_grad()
+def detect(
+    detector: Detector,
+    dataset: DetectionDataset,
+    *,
+    short_side: int,
+    long_side: int,
+    device: torch.device,
+    batch_size: int = 8,
+    workers: int = 0,
+    bf16: bool = False,
+) -> Iterator[Detections]:
+    """Detections of every image of ``dataset`` in order, in the pixels of the original images, on the CPU.
+
+    The detector is in eval mode meanwhile; its mode is put back. Annotations are not read.
+
+    Args:
+        detector: on ``device``.
+        dataset: the images.
+        short_side, long_side: test-time resizing.
+        device: where the detector is.
+        batch_size: images at a time.
+        workers: loader processes.
+        bf16: forward under bfloat16 autocast.
+    """
+    module = as_module(detector)
+    training = module.training
+    module.eval()
+    try:
+        view = WeakView((short_side,), long_side)
+        for packed in evaluation_batches(dataset, view, batch_size=batch_size, stride=detector.stride, workers=workers):
+            batch = packed.to_batch(device, detector.pad_colour)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                found = detector.predict(detector.features(batch.images), batch)
+            for detections, affine in zip(found, packed.affines, strict=True):
+                yield to_original(detections.to("cpu"), affine)
+    finally:
+        module.train(training)

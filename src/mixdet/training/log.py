@@ -1,0 +1,159 @@
+"""What a run says while it runs: metrics.jsonl, and a live display with rates, ETA and losses."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mixdet.training.files import write_atomically
+from mixdet.training.loop import StepReport
+
+QUIET_INTERVAL = 10.0  # seconds between lines where no terminal shows a live display
+
+
+class MetricsFile:
+    """``metrics.jsonl``: one JSON object a line, each with its "step".
+
+    Args:
+        path: of the file; created when missing.
+        start: lines of later steps are dropped, so that a resumed run does not tell its story twice.
+    """
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path = path
+        if path.exists():
+            lines = [line for line in path.read_text("utf-8").splitlines() if _step_of(line) <= start]
+            write_atomically(path, lambda file: _write_lines(file, lines))
+
+    def write(self, record: Mapping[str, object]) -> None:
+        """Append one line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+class Display:
+    """The live display of a training run.
+
+    On a terminal a bar with step, ETA, images/s, share of time spent waiting for data, learning rate and losses; a
+    line every ten seconds elsewhere.
+
+    Args:
+        total: steps of the run.
+        start: steps done before.
+        console: where to.
+    """
+
+    def __init__(self, total: int, start: int, console: Console) -> None:
+        self.total = total
+        self.console = console
+        self.progress = Progress(
+            TextColumn("[bold]train"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"),
+            console=console,
+        )
+        self.task = self.progress.add_task("train", total=total, completed=start, rate="")
+        self.live = Live(self.progress, console=console, refresh_per_second=4)
+        self._said = 0.0
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live.is_started:
+            self.live.stop()
+
+    def update(self, window: Window) -> None:
+        """Show where the run stands."""
+        step, rate, waiting = window.step, window.images_per_second, window.waiting_share
+        text = f"{rate:.1f} images/s  {waiting:.0%} waiting for data"
+        self.progress.update(self.task, completed=step, rate=text)
+        if self.console.is_terminal:
+            self.live.update(Group(self.progress, _losses(window)))
+        elif time.monotonic() - self._said > QUIET_INTERVAL or step == self.total:
+            self._said = time.monotonic()
+            left = self.progress.tasks[0].time_remaining
+            eta = f"{left:.0f} s left" if left is not None else ""
+            losses = "  ".join(f"{name} {value:.3f}" for name, value in window.values.items())
+            self.console.print(
+                f"step {step}/{self.total}  {eta}  {text}  lr {window.lr:.2e}  {losses}", highlight=False
+            )
+
+
+class Window:
+    """Averages over the steps since the last line of metrics."""
+
+    def __init__(self) -> None:
+        self.reports: list[StepReport] = []
+
+    def add(self, report: StepReport) -> None:
+        self.reports.append(report)
+
+    @property
+    def step(self) -> int:
+        return self.reports[-1].step
+
+    @property
+    def lr(self) -> float:
+        return self.reports[-1].lr
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Mean of each value over the reports that have it."""
+        sums: dict[str, list[float]] = {}
+        for report in self.reports:
+            for name, value in report.values.items():
+                sums.setdefault(name, []).append(value)
+        return {name: sum(values) / len(values) for name, values in sums.items()}
+
+    @property
+    def images_per_second(self) -> float:
+        return sum(r.images for r in self.reports) / max(sum(r.seconds for r in self.reports), 1e-9)
+
+    @property
+    def waiting_share(self) -> float:
+        return sum(r.waiting for r in self.reports) / max(sum(r.seconds for r in self.reports), 1e-9)
+
+    def record(self) -> dict[str, object]:
+        """The line of metrics.jsonl."""
+        norms = [r.gradient_norm for r in self.reports if r.gradient_norm is not None]
+        record: dict[str, object] = {"step": self.step, "lr": self.lr, **self.values}
+        if norms:
+            record["gradient_norm"] = sum(norms) / len(norms)
+        record["images_per_second"] = round(self.images_per_second, 3)
+        record["waiting_share"] = round(self.waiting_share, 4)
+        return record
+
+
+def _losses(window: Window) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_row(f"lr {window.lr:.2e}", *(f"{name} [bold]{value:.3f}[/]" for name, value in window.values.items()))
+    return table
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # the end of a line that a killed run was writing
+        return 1 << 62
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")

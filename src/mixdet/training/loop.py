@@ -1,0 +1,143 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from mixdet.data.streams import PackedBatch
+from mixdet.errors import MixdetError
+from mixdet.methods import Method
+from mixdet.structures import Losses, Step, Views, keyed_generator, keyed_seed
+from mixdet.training.distributed import World
+from mixdet.training.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What happened in one optimizer step of this process.
+
+    Attributes:
+        step: steps done, this one included.
+        values: loss terms, their sum "loss", and notes, averaged over this process's shards.
+        lr: learning rate of the first parameter group.
+        gradient_norm: before clipping; None without clipping.
+        images: images seen by all processes together.
+        seconds: of the step; ``waiting`` of them for data.
+    """
+
+    step: int
+    values: dict[str, float]
+    lr: float
+    gradient_norm: float | None
+    images: int
+    seconds: float
+    waiting: float
+
+
+AfterStep = Callable[[StepReport], None]
+
+
+def train(
+    method: Method,
+    streams: dict[str, Iterator[PackedBatch]],
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    *,
+    seed: int,
+    shards: int = 1,
+    start: int = 0,
+    clip_norm: float | None = None,
+    bf16: bool = False,
+    world: World | None = None,
+    after_step: AfterStep = lambda report: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Train from step ``start`` to ``schedule.steps``.
+
+    The global batch is cut into ``shards``; each process accumulates the gradients of its own. All randomness of a
+    shard is keyed by (seed, step, shard), so that neither an interruption nor the number of processes changes a run.
+
+    Args:
+        method: on ``world.device``.
+        streams: for each of the method's streams, this process's shards from ``start`` on.
+        optimizer: over the method's parameters; groups carry ``base_lr``.
+        schedule: of the learning rate.
+        seed: of the run.
+        shards: micro-batches a step, over all processes.
+        start: steps done before.
+        clip_norm: largest gradient norm, or None.
+        bf16: forward under bfloat16 autocast; losses stay in float32.
+        world: the processes.
+        after_step: called after each step (logging, evaluation, checkpoints).
+        should_stop: asked after each step; True ends the run there.
+
+    Returns:
+        Steps done.
+
+    Raises:
+        MixdetError: a loss is not finite; names the term, the step and the images.
+    """
+    world = world or World()
+    own = world.shards(shards)
+    wrapped = world.wrap(method.train())
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    colour = next(iter(method.detectors().values())).pad_colour
+    for index in range(start, schedule.steps):
+        began, waiting, images = time.perf_counter(), 0.0, 0
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * schedule.factor(index)
+        optimizer.zero_grad(set_to_none=True)
+        values: dict[str, float] = {}
+        for shard in own:
+            asked = time.perf_counter()
+            packed = {name: next(stream) for name, stream in streams.items()}
+            waiting += time.perf_counter() - asked
+            views = {name: Views(weak=p.to_batch(world.device, colour)) for name, p in packed.items()}
+            step = Step(index, schedule.steps, keyed_generator(seed, index, shard, "method"))
+            torch.manual_seed(keyed_seed(seed, index, shard, "global"))  # torchvision's samplers and dropout draw there
+            last = shard == own[-1]
+            with _no_sync(wrapped, not last):
+                with torch.autocast(world.device.type, torch.bfloat16, enabled=bf16):
+                    losses: Losses = wrapped(step=step, **views)
+                _collect(values, losses, views, index, len(own))
+                (losses.total * (world.size / shards)).backward()
+            images += world.size * sum(len(p.names) for p in packed.values())
+        norm = float(clip_grad_norm_(parameters, clip_norm)) if clip_norm is not None else None
+        optimizer.step()
+        method.after_step(step)
+        seconds = time.perf_counter() - began
+        lr = optimizer.param_groups[0]["lr"]
+        after_step(StepReport(index + 1, values, lr, norm, images, seconds, waiting))
+        if should_stop():
+            return index + 1
+    return schedule.steps
+
+
+def _no_sync(module: torch.nn.Module, active: bool) -> contextlib.AbstractContextManager[None]:
+    """Gradients stay local until the last shard."""
+    if active and isinstance(module, DistributedDataParallel):
+        return module.no_sync()
+    return contextlib.nullcontext()
+
+
+def _collect(values: dict[str, float], losses: Losses, views: dict[str, Views], index: int, count: int) -> None:
+    """Add a shard's numbers to ``values``; one transfer from the device. Stops the run at a loss that is not finite."""
+    named = {**losses.terms, **losses.notes}
+    numbers = torch.stack([value.detach().float() for value in named.values()]).tolist()
+    for name, number in zip(named, numbers, strict=True):
+        if name in losses.terms and not abs(number) < float("inf"):
+            images = ", ".join(sorted({source for v in views.values() for ids in v["weak"].ids for source in ids}))
+            raise MixdetError(
+                f"step {index + 1}: loss {name} is {number}; images: {images}; "
+                "lower optim.lr, set optim.clip_norm, or look at these images' boxes"
+            )
+        values[name] = values.get(name, 0.0) + number / count
+        if name in losses.terms:
+            values["loss"] = values.get("loss", 0.0) + number / count
