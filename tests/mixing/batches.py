@@ -44,7 +44,7 @@ def random_batch(
     """Noise images of the given (h, w), padded with grey."""
     draw = generator(seed)
     height, width = canvas or (max(h for h, _ in sizes), max(w for _, w in sizes))
-    images = GREY.view(1, 3, 1, 1).expand(len(sizes), 3, height, width).contiguous()
+    images = GREY.view(1, 3, 1, 1).repeat(len(sizes), 1, height, width)
     for image, (h, w) in zip(images, sizes, strict=True):
         image[:, :h, :w] = torch.rand(3, h, w, generator=draw)
     many = counts if counts is not None else [2] * len(sizes)

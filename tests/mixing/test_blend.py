@@ -29,7 +29,11 @@ def shift(batch: Batch, i: int, mixed: Batch, k: int) -> torch.Tensor:
 
 
 @steady
-@given(st.lists(size, min_size=2, max_size=2), st.lists(size, min_size=2, max_size=2), st.lists(share, min_size=2, max_size=2))
+@given(
+    st.lists(size, min_size=2, max_size=2),
+    st.lists(size, min_size=2, max_size=2),
+    st.lists(share, min_size=2, max_size=2),
+)
 def test_blend_is_the_equation_for_any_sizes(sizes_a, sizes_b, lam):
     a, b = random_batch(sizes_a, 1, name="a"), random_batch(sizes_b, 2, name="b", canvas=(9, 10))
     mixed = Mix().apply(a, b, pairs(lam, [1, 0]))
@@ -174,9 +178,15 @@ def test_fixed_seed_gives_one_result():
     assert not torch.equal(first.images, Mix()(batch, batch, generator(6)).images)
 
 
-def test_nothing_is_changed_in_place():
-    batch = random_batch([(6, 8), (8, 5)])
+@pytest.mark.parametrize("sizes", [[(6, 8), (8, 5)], [(1, 1), (1, 1)]])
+def test_nothing_is_changed_in_place(sizes):
+    batch = random_batch(sizes)
     before, boxes = batch.images.clone(), [i.boxes.clone() for i in batch.labels]
+    colour = batch.pad_colour.clone()
     Mix(lam=Fixed(0.3), pairing="roll")(batch, batch, generator(0))
+    replace(PRESETS["cutmix"], pairing="roll")(batch, batch, generator(0))
+    one, other = batch.select([0]), random_batch([sizes[1]], 1, name="other")
+    replace(PRESETS["cutmix"], pairing="aligned")(one, other, generator(0))
+    assert torch.equal(batch.pad_colour, colour)
     assert torch.equal(batch.images, before)
     assert all(torch.equal(i.boxes, b) for i, b in zip(batch.labels, boxes, strict=True))

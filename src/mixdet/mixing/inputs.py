@@ -29,6 +29,7 @@ class Piece:
         share: how much of the mixed image it makes up: lam or 1 - lam.
         window: the rectangle in which it is seen.
         hole: a rectangle in which another piece covers it.
+        cut: whether its boxes are cut to what is seen of them: the window less the hole.
     """
 
     dx: int
@@ -36,6 +37,7 @@ class Piece:
     share: float
     window: Rect
     hole: Rect = EMPTY
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ def paste(sizes: Sequence[Size], lam: float, cut: Sequence[float]) -> Layout:
     rectangle = (round(x1 * width), round(y1 * height), round(x2 * width), round(y2 * height))
     seen = _intersection(rectangle, second.window)
     share = _area(seen) / (height * width)
-    first, second = replace(first, share=1.0 - share, hole=seen), replace(second, share=share, window=seen)
+    first, second = (
+        replace(first, share=1.0 - share, hole=seen, cut=True),
+        replace(second, share=share, window=seen, cut=True),
+    )
     return Layout(height, width, (first, second))
 
 
@@ -91,7 +96,7 @@ def mosaic(sizes: Sequence[Size], lam: float, cut: Sequence[float]) -> Layout:
     pieces = []
     for size, tile in zip(sizes, tiles, strict=True):
         piece = _centred(size, height, width, _area(tile) / (height * width))
-        pieces.append(replace(piece, window=_intersection(tile, piece.window)))
+        pieces.append(replace(piece, window=_intersection(tile, piece.window), cut=True))
     return Layout(height, width, tuple(pieces))
 
 
@@ -130,7 +135,7 @@ class Input:
             serves views of different size.
         partners: how many other images an image is mixed with.
         write: (canvas, pixels, share): how pixels get onto what is there already, in place.
-        opaque: whether pieces hide each other, so that boxes must be cut to what is seen of them.
+        opaque: whether pieces hide each other.
     """
 
     layout: Callable[[Sequence[Size], float, Sequence[float]], Layout]

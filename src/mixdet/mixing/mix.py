@@ -109,7 +109,7 @@ class Mix:
             mixed = (torch.rand(count, generator=generator) < self.p).tolist()
         for i, j in enumerate(partner.tolist()):
             mixed[i] = mixed[i] and not (a is b and i == j) and not (self._op.opaque and _common_source(a, i, b, j))
-        return Mixture(partner, lam, torch.tensor(mixed), self._op.draw_cuts(lam, generator))
+        return Mixture(partner, lam, torch.tensor(mixed, dtype=torch.bool), self._op.draw_cuts(lam, generator))
 
     def apply(self, a: Batch, b: Batch, mixture: Mixture) -> Batch:
         """The mixed batch (B images): x = lam * a_i + (1 - lam) * b_j, its instances as the supervision rule says.
@@ -122,7 +122,9 @@ class Mix:
         Returns:
             On the elementwise larger canvas of both: ``sizes`` the pairs' canvases, ``weights`` the pair's image
             weights averaged by share, ``ids`` the union of the pair's, ``affines`` None (the view of an original no
-            longer is one affine map); ``pad_colour`` that of ``a``. If nothing is mixed it is ``a``.
+            longer is one affine map); ``pad_colour`` that of ``a``. Where a pair has a source in common, instances that
+            coincide on both sides are made one (``merge_twins``), so that an image mixed with itself teaches what it
+            teaches unmixed. If nothing is mixed the batch is ``a``.
 
         Raises:
             ValueError: a mixture of another length; an unlabelled batch whose labels are needed.
@@ -136,7 +138,7 @@ class Mix:
             self._rule.parts([every[k] for k in group], layout)
             for layout, group in zip(plan.layouts, plan.members, strict=True)
         ]
-        instances = join(parts, self._op.opaque, a.images.device)
+        instances = join(parts, a.images.device)
         for i, image in enumerate(parts):
             if len(image) == 2 and plan.twins(i) and not self._op.opaque:
                 instances[i] = merge_twins(instances[i], len(image[0].instances))
@@ -170,7 +172,7 @@ class Mix:
                 [Part(_labelled(every[k]), layout.pieces[side], 1.0, 0)]
                 for layout, k in zip(plan.layouts, members, strict=True)
             ]
-            instances = join(parts, self._op.opaque, images.device)
+            instances = join(parts, images.device)
             batches.append(_batch_of(plan, images, instances, weights[members] * weights.new_tensor(factors)))
         return batches[0], batches[1]
 

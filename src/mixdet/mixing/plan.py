@@ -89,7 +89,7 @@ class Plan:
         height, width = self.canvas
         sources = [image for batch in _distinct(self.a, self.b) for image in batch.images.unbind()]
         colour = self.a.pad_colour.to(self.a.images).view(1, -1, 1, 1)
-        out = colour.expand(len(self.layouts), -1, height, width).contiguous()
+        out = colour.repeat(len(self.layouts), 1, height, width)
         for target, layout, group in zip(out.unbind(), self.layouts, self.members, strict=True):
             common = target[:, : layout.height, : layout.width].zero_()
             for piece, k in zip(layout.pieces, group, strict=True):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mixdet.mixing.boxes import MIN_VISIBLE, area, intersection, visible_part
-from mixdet.mixing.inputs import EMPTY, Layout, Piece
+from mixdet.mixing.inputs import EMPTY, Layout, Piece, Rect
 from mixdet.structures import Instances
 
 
@@ -67,7 +67,7 @@ class Rule:
         """
         self.check(True, second is not None)
         layout = Layout(0, 0, (Piece(0, 0, lam, EMPTY), Piece(0, 0, 1.0 - lam, EMPTY)))
-        return join([self.parts((first, second), layout)], opaque=False, device=first.boxes.device)[0]
+        return join([self.parts((first, second), layout)], first.boxes.device)[0]
 
     def check(self, first_labelled: bool, second_labelled: bool) -> None:
         """ValueError if labels are missing that the rule may need, whatever lam."""
@@ -128,13 +128,13 @@ RULES: dict[str, Rule] = {
 }
 
 
-def join(images: Sequence[Sequence[Part]], opaque: bool, device: torch.device) -> list[Instances]:
+def join(images: Sequence[Sequence[Part]], device: torch.device) -> list[Instances]:
     """The instances of each mixed image, all images in one go (the number of operations does not grow with them).
 
     Args:
-        images: for each mixed image its parts.
-        opaque: whether pieces hide each other. Then boxes shrink to what is seen of them (``boxes.visible_part``), and
-            instances of which less than a quarter is seen are left out; of ignored ones any visible rest stays.
+        images: for each mixed image its parts. Boxes of pieces that are cut shrink to what is seen of them
+            (``boxes.visible_part``), and instances of which less than a quarter is seen are left out; of ignored ones
+            any visible rest stays.
         device: where an image without instances has its empty tensors.
 
     Returns:
@@ -154,7 +154,7 @@ def join(images: Sequence[Sequence[Part]], opaque: bool, device: torch.device) -
         sources = sources + _rows(parts, [part.order for part in parts], sources) * (sources.amax() + 1)
     flat = replace(flat, boxes=boxes, shares=shares, sources=sources)
     counts = [sum(len(part.instances) for part in image) for image in images]
-    if opaque:
+    if any(part.piece.cut for part in parts):
         flat, counts = _seen(flat, counts, parts)
     columns = [getattr(flat, field.name).split(counts) for field in fields(Instances)]
     return [Instances(*row) for row in zip(*columns, strict=True)]
@@ -184,15 +184,16 @@ def merge_twins(instances: Instances, first: int) -> Instances:
 
 
 def _seen(flat: Instances, counts: list[int], parts: Sequence[Part]) -> tuple[Instances, list[int]]:
+    cut = _rows(parts, [part.piece.cut for part in parts], flat.ignored)
     windows = _rows(parts, [part.piece.window for part in parts], flat.boxes)
     holes = _rows(parts, [part.piece.hole for part in parts], flat.boxes)
     boxes, seen = visible_part(intersection(flat.boxes, windows), holes)
-    keep = (seen > 0) & (flat.ignored | (seen >= MIN_VISIBLE * area(flat.boxes)))
+    keep = ~cut | (seen > 0) & (flat.ignored | (seen >= MIN_VISIBLE * area(flat.boxes)))
     kept = [int(mask.sum()) for mask in keep.cpu().split(counts)]
-    return replace(flat, boxes=boxes).select(keep), kept
+    return replace(flat, boxes=torch.where(cut[:, None], boxes, flat.boxes)).select(keep), kept
 
 
-def _rows(parts: Sequence[Part], values: Sequence[object], like: Tensor) -> Tensor:
+def _rows(parts: Sequence[Part], values: Sequence[float | Rect], like: Tensor) -> Tensor:
     """One row of ``values`` an instance, of the dtype and on the device of ``like``."""
     rows = np.repeat(np.array(values), [len(part.instances) for part in parts], axis=0)
     return torch.from_numpy(rows).to(like)
