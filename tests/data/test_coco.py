@@ -96,8 +96,7 @@ def test_boxes_are_clipped_and_counted(tmp_path: Path) -> None:
     content = valid()
     content["annotations"][0]["bbox"] = [-5, 2, 10, 5]
     content["annotations"][3]["bbox"] = [30, 20, 10.4, 10.4]
-    path = write(tmp_path, content)
-    data = read_coco(path)
+    data = read_coco(write(tmp_path, content))
     assert data.instances(0).boxes[0].tolist() == [0, 2, 5, 7]
     assert data.instances(1).boxes[1].tolist() == [30, 20, 40, 30]
     assert len(data.notes) == 1
@@ -188,37 +187,6 @@ def test_images_elsewhere(tmp_path: Path) -> None:
     check_images(data)
 
 
-SYNTAX = [
-    (b"", "the file is empty"),
-    (b" \n ", "the file is empty"),
-    (b'{"images": [],\n "anno', "ends too early, in line 2"),
-    (b'{"images": [],\n  ]', "line 2, column 3"),
-    ('{"images": []}'.encode("utf-16"), "UTF-16"),
-    ('{"images": []}'.encode("utf-16-le"), "UTF-16"),
-    ('{"images": [{"id": 1, "file_name": "é.png"}]}'.encode("latin-1"), "not UTF-8"),
-    (b"[" * 200_000, "a COCO file is an object of images, annotations and categories"),
-    (b'{"x": ' + b"[" * 200_000, "nested too deeply"),
-    (b'{"images": [{"id": ' + b"9" * 5000 + b"}]}", "images[0]"),
-    (b"[]", "a COCO file is an object of images, annotations and categories"),
-    (b'{"images": {}, "annotations": [], "categories": []}', "got `object`"),
-    (b'{"images": [], "annotations": []}', "required field `categories`"),
-    (b'{"images": [], "categories": []}', '"annotations": []'),
-]
-
-
-@pytest.mark.parametrize(("content", "words"), SYNTAX, ids=[words[:20] for _, words in SYNTAX])
-def test_files_that_are_no_coco(tmp_path: Path, content: bytes, words: str) -> None:
-    message = refused(write(tmp_path, content), words)
-    assert len(message) < 800
-    assert (tmp_path / "set.json").read_bytes() == content
-
-
-def test_missing_files_and_folders(tmp_path: Path) -> None:
-    refused(tmp_path / "gone.json", "No such file")
-    (tmp_path / "folder.json").mkdir()
-    refused(tmp_path / "folder.json", "is a folder")
-
-
 def test_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     assert len(read_coco(write(tmp_path, b"\xef\xbb\xbf" + json.dumps(valid()).encode()))) == 3
 
@@ -233,13 +201,6 @@ BOXES: list[tuple[Any, str]] = [
     ([1, 2, 1e308, 5], "larger than any image"),
     ([100, 2, 5, 5], "outside its image of width 40 and height 30"),
     ([-9, 2, 5, 5], "outside its image"),
-    ([1, 2, 3], "[1, 2, 3]"),
-    ([1, 2, 3, "4"], "[1, 2, 3, '4']"),
-    ([1, 2, 3, True], "got `bool`"),
-    ([1, 2, 3, None], "got `null`"),
-    (None, "bbox = None"),
-    ("1 2 3 4", "bbox = '1 2 3 4'"),
-    ([1, 2, 3, 4, 5], "[1, 2, 3, 4, 5]"),
 ]
 
 
@@ -248,14 +209,6 @@ def test_senseless_boxes(tmp_path: Path, box: Any, words: str) -> None:
     content = valid()
     content["annotations"][3]["bbox"] = box
     refused(write(tmp_path, content), "14", "bbox", words)
-
-
-def test_missing_bbox_and_overflow(tmp_path: Path) -> None:
-    content = valid()
-    del content["annotations"][3]["bbox"]
-    refused(write(tmp_path, content), "annotations[3] (id 14): bbox is missing", "[x, y, width, height]")
-    raw = json.dumps(valid()).replace("[0, 0, 4, 4]", "[0, 0, 1e999, 4]")
-    refused(write(tmp_path, raw.encode()), "annotations[3]", "out of range")
 
 
 def test_the_count_of_defects_is_given(tmp_path: Path) -> None:

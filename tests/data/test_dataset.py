@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import mixdet.data
 from mixdet.data.dataset import DetectionDataset
 
 
@@ -167,3 +168,8 @@ def test_arrays_that_disagree_are_refused() -> None:
 
 def test_repr_is_one_line() -> None:
     assert repr(small()) == "DetectionDataset(small: 4 images, 5 boxes, 2 classes)"
+
+
+def test_public_names() -> None:
+    assert sorted(mixdet.data.__all__, key=str.lower) == sorted(set(mixdet.data.__all__), key=str.lower)
+    assert all(hasattr(mixdet.data, name) for name in mixdet.data.__all__)

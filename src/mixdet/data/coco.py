@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import math
 import os
-from pathlib import Path, PurePosixPath
+import posixpath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,18 +88,21 @@ def _images(shown: str, images: list[CocoImage]) -> tuple[dict[Id, int], NDArray
     if not images:
         raise MixdetError(f"{shown}: images = []; list at least one image")
     positions: dict[Id, int] = {}
-    seen: dict[str, Id] = {}
+    seen: dict[str, int] = {}
     for position, image in enumerate(images):
-        label, name = f"{shown}: image {quoted(str(image.id))}", quoted(repr(image.file_name))
         if positions.setdefault(image.id, position) != position:
-            other = quoted(repr(images[positions[image.id]].file_name))
-            raise MixdetError(f"{label}: the id is used twice, for {other} and {name}; give each image its own id")
-        if problem := bad_name(image.file_name):
-            raise MixdetError(f"{label}: file_name = {name} {problem}")
-        key = str(PurePosixPath(image.file_name))
-        if key in seen:
-            raise MixdetError(f"{label}: file_name = {name} belongs to image {quoted(str(seen[key]))} too; remove one")
-        seen[key] = image.id
+            other, name = (quoted(repr(images[k].file_name)) for k in (positions[image.id], position))
+            raise MixdetError(
+                f"{shown}: image {quoted(str(image.id))}: the id is used twice, for {other} and {name}; "
+                "give each image its own id"
+            )
+        problem = bad_name(image.file_name)
+        first = seen.setdefault(posixpath.normpath(image.file_name), position)
+        if not problem and first != position:
+            problem = f"belongs to image {quoted(str(images[first].id))} too; remove one of them"
+        if problem:
+            name = quoted(repr(image.file_name))
+            raise MixdetError(f"{shown}: image {quoted(str(image.id))}: file_name = {name} {problem}")
     if all(isinstance(image.id, int) for image in images):
         return positions, np.array([image.id for image in images], np.int64), []
     note = f"{shown}: image ids are text, e.g. {quoted(repr(images[0].id))}; they are exported as 1 to {len(images)}"

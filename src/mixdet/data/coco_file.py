@@ -110,8 +110,8 @@ def _wrong_type(raw: bytes, fault: str) -> str:
 def _item(raw: bytes, section: str, position: int) -> dict[str, Any]:
     """One item of one section, untyped; empty if that cannot be parsed either."""
     try:
-        item = msgspec.json.decode(getattr(msgspec.json.decode(raw, type=_Sections), section)[position])
-    except (msgspec.DecodeError, RecursionError, ValueError):
+        item = json.loads(bytes(getattr(msgspec.json.decode(raw, type=_Sections), section)[position]))
+    except (RecursionError, ValueError):  # a DecodeError of msgspec is a ValueError
         return {}
     return item if isinstance(item, dict) else {}
 
