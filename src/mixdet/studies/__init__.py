@@ -1,0 +1,1 @@
+"""Studies that come with mixdet, a YAML for each table (package data)."""

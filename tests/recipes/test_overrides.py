@@ -1,0 +1,129 @@
+"""The law of overrides: sections before keys, names before neighbours, layers in order, text as it is."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from mixdet.recipes import Layer, MixSection, Recipe, load_recipe, resolve
+from mixdet.recipes.method import BetaLam, FixedLam
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["optim={name: sgd, lr: 0.1}", "optim.lr=0.2", "seed=3"],
+            {"optim": {"name": "sgd", "lr": 0.2}, "seed": 3},
+        ),
+        (
+            ["method={mix: union}", "method.mix={p: 0.5}", "method.mix.lam.alpha=5", "method.ema_decay=0.9"],
+            {"method": {"mix": {"p": 0.5, "lam": {"name": "beta", "alpha": 5}}, "ema_decay": 0.9}},
+        ),
+        (
+            ["method.name=supervised", "method.mix.lam.name=fixed", "method.mix.lam.value=0.3"],
+            {"method": {"mix": {"lam": {"name": "fixed", "value": 0.3}}}},
+        ),
+        (
+            ["data.labeled=train.json", "data.labeled.fraction=0.1", "data={batch_size: 4}", "method.mix=null"],
+            {
+                "data": {"labeled": {"path": "train.json", "fraction": 0.1}, "batch_size": 4},
+                "method": {"mix": None, "two_targets": True},
+            },
+        ),
+    ],
+)
+def test_the_order_of_different_keys_does_not_matter(
+    words: list[str], expected: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("method: {mix: lossmix, two_targets: true}")
+    recipes = [load_recipe(path, list(order)) for order in permutations(words)]
+    assert all(recipe == recipes[0] for recipe in recipes)
+    whole = {"method": {"mix": "lossmix", "two_targets": True}} | expected
+    assert recipes[0] == Recipe.model_validate(whole)
+
+
+def test_the_last_of_one_key_wins() -> None:
+    assert load_recipe(None, ["seed=1", "seed=2"]).seed == 2
+    assert load_recipe(None, ["optim.lr=1", "optim={lr: 2}"]).optim.lr == 1
+
+
+def test_a_later_layer_wins_even_with_a_section() -> None:
+    rows = [Layer("row", ["method.mix.lam.alpha=5"]), Layer("command line", ["method.mix=union"])]
+    assert resolve(None, rows).recipe.method.mix == "union"
+    assert isinstance(resolve(None, rows[::-1]).recipe.method.mix, MixSection)
+
+
+def test_a_name_starts_its_section_afresh(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("method: {name: supervised, mix: {p: 0.5, lam: {name: beta, alpha: 3}}, two_targets: true}")
+    assert load_recipe(path, ["method.name=supervised"]).method == Recipe().method
+    method = load_recipe(path, ["method.mix.lam.name=fixed", "method.mix.lam.value=0.5"]).method
+    assert method.two_targets
+    assert method.mix == MixSection(p=0.5, lam=FixedLam(value=0.5))
+    assert load_recipe(path, ["method.mix={input: paste}"]).method.mix == MixSection(input="paste")
+    assert load_recipe(path, ["optim.name=sgd", "optim.lr=3"]).optim.name == "sgd"
+
+
+def test_the_name_of_a_flat_section_keeps_its_neighbours() -> None:
+    schedule = load_recipe("lossmix_voc", ["schedule.name=cosine"]).schedule
+    assert (schedule.name, schedule.steps) == ("cosine", 18000)
+
+
+def test_a_key_within_what_is_written_in_short_or_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("{data: {labeled: a.json}, method: {mix: noise}}")
+    recipe = load_recipe(path, ["data.labeled.fraction=0.1", "data.val.crowd=drop", "method.mix.p=0.5"])
+    assert (recipe.data.labeled.path, recipe.data.labeled.fraction) == ("a.json", 0.1)
+    assert recipe.data.val is not None
+    assert (recipe.data.val.path, recipe.data.val.crowd) == ("scenes:photo/val", "drop")
+    noise = MixSection.model_validate(MixSection.presets["noise"])
+    assert recipe.method.mix == noise.model_copy(update={"p": 0.5})
+    path.write_text("{data: {val: null}, method: {mix: null}}")
+    recipe = load_recipe(path, ["data.val.path=b.json", "method.mix.lam.alpha=2"])
+    assert recipe.data.val is not None
+    assert recipe.data.val.path == "b.json"
+    assert recipe.method.mix == MixSection(lam=BetaLam(alpha=2))
+
+
+@pytest.mark.parametrize("text", ["1.0", "yes", "[a", "a=b", "07", "~", "a: b", " x ", "2012-01-01", "null.json", "#"])
+def test_text_is_taken_as_it_is(text: str) -> None:
+    recipe = load_recipe(None, [f"data.labeled={text}", f"run.out={text}", f"data.val.path={text}"])
+    assert recipe.data.labeled.path == text
+    assert recipe.run.out == text
+    assert recipe.data.val is not None
+    assert recipe.data.val.path == text
+
+
+def test_null_is_null_only_where_it_may_stand() -> None:
+    assert load_recipe(None, ["run.out=null"]).run.out is None
+    assert load_recipe(None, ["data.val=null"]).data.val is None
+    assert load_recipe(None, ["optim.clip_norm=null"]).optim.clip_norm is None
+    assert load_recipe(None, ["data.labeled=null"]).data.labeled.path == "null"
+    assert load_recipe(None, ["detector.weights=null"]).detector.weights == "null"
+
+
+def test_values_are_yaml_elsewhere() -> None:
+    words = ["optim.lr=1e-3", "data.short_sides=[160, 192]", "detector.mixed_terms=[]", "method.two_targets=true"]
+    recipe = load_recipe(None, [*words, "schedule.steps=1e3", "data.labeled={path: x.json, fraction: .5}"])
+    assert recipe.optim.lr == 1e-3
+    assert recipe.data.short_sides == (160, 192)
+    assert recipe.detector.mixed_terms == ()
+    assert recipe.method.two_targets is True
+    assert recipe.schedule.steps == 1000
+    assert (recipe.data.labeled.path, recipe.data.labeled.fraction) == ("x.json", 0.5)
+
+
+def test_origins_follow_every_value() -> None:
+    layers = [Layer("row", ["optim={lr: 0.5}"]), Layer("command line", ["method.mix.lam.alpha=2", "data.val=v.json"])]
+    origins = {".".join(path): origin.place for path, origin in resolve("quickstart", layers).origins.items()}
+    assert origins["optim.lr"] == "row"
+    assert "optim.name" not in origins  # the section was replaced, the default is the schema's
+    assert origins["method.mix.lam.alpha"] == "command line"
+    assert "method.mix" not in origins
+    assert origins["data.val"] == "command line"
+    assert origins["data.labeled"] == origins["seed"] == "quickstart.yaml"
+    assert "run.out" not in origins
