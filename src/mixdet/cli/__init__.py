@@ -1,0 +1,1 @@
+"""The command ``mixdet``: ``main`` parses (light), a file for each command does its work (loaded when chosen)."""

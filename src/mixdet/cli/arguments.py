@@ -1,0 +1,297 @@
+"""The grammar of the command line; nothing heavier than argparse is loaded to read it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NoReturn
+
+from mixdet.errors import MixdetError
+
+_OVERRIDES = """settings:
+  key.sub=value changes one setting of the recipe, section={key: value} a whole section, key=null means none.
+  `mixdet config show` prints every setting; quote values with brackets for your shell: 'data.short_sides=[160]'."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand.
+
+    Attributes:
+        name: what is typed.
+        module: file of ``mixdet.cli`` whose ``run(args)`` does it.
+        usage: its grammar.
+        summary: one line.
+        about: what a newcomer needs to know.
+        examples: command lines.
+    """
+
+    name: str
+    module: str
+    usage: str
+    summary: str
+    about: str
+    examples: tuple[str, ...]
+
+
+COMMANDS = (
+    Command(
+        "train",
+        "train",
+        "[RECIPE] [key=value ...]",
+        "train a detector",
+        "Trains what a recipe says and writes a run folder. Without a recipe: the quickstart, on drawn images that\n"
+        "come with mixdet, minutes on a CPU. RECIPE is one of\n  {recipes}\nor a path to a YAML file.",
+        ("mixdet train", "mixdet train data.labeled=train.json data.val=val.json schedule.steps=2000"),
+    ),
+    Command(
+        "resume",
+        "resume",
+        "RUN [key=value ...]",
+        "go on with a run where it stopped",
+        "Continues the run in folder RUN from its last complete checkpoint, exactly as if it had not stopped.",
+        ("mixdet resume runs/quickstart", "mixdet resume runs/quickstart run.device=cpu"),
+    ),
+    Command(
+        "eval",
+        "evaluate",
+        "RUN|WEIGHTS [key=value ...]",
+        "measure a trained detector",
+        "Measures the detector of a run folder, or of a weights file in one, on data.val or another data set.",
+        ("mixdet eval runs/quickstart", "mixdet eval runs/quickstart data.val=test.json evaluation.metric=voc07"),
+    ),
+    Command(
+        "predict",
+        "predict",
+        "RUN|WEIGHTS PATH ... --out DIR [--score 0.5]",
+        "detect objects in images",
+        "Writes the detections in images, or in folders of images, to DIR: drawn, and as a COCO file.",
+        (
+            "mixdet predict runs/quickstart photos/ --out found",
+            "mixdet predict runs/quickstart a.jpg b.jpg --out found --score 0.8",
+        ),
+    ),
+    Command(
+        "preview",
+        "preview",
+        "[RECIPE] [key=value ...] [--out FILE] [--count 8]",
+        "see the mixed images a recipe trains on",
+        "Draws images as the first steps would see them, boxes as strong as they weigh in the loss.",
+        ("mixdet preview", "mixdet preview lossmix_voc method.mix=union --out union.png"),
+    ),
+    Command(
+        "compare",
+        "compare",
+        "STUDY_OR_RECIPE ... [key=value ...] [--seeds 0,1,2] [--rows A,B] [--results FILE]",
+        "run the rows of a table, or several recipes, side by side",
+        "Runs every row with every seed and prints what was measured next to what the paper printed. A study is one\n"
+        "of\n  {studies}\nor a path to a YAML file.",
+        (
+            "mixdet compare quickstart bccd --seeds 0,1,2",
+            "mixdet compare lossmix_table3 --rows union,lossmix --results table3.json",
+        ),
+    ),
+    Command(
+        "config",
+        "config",
+        "show|check [RECIPE] [key=value ...]",
+        "print or check a recipe without running it",
+        "show prints every setting of the recipe, and behind those that are not defaults where they were set.\n"
+        "check says whether the recipe is valid.",
+        ("mixdet config show lossmix_voc method.mix=union", "mixdet config check my_recipe.yaml"),
+    ),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are raised as one line; nothing is printed or exited."""
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ")
+        raise MixdetError(f"command line: {message}; see {self.prog} --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole grammar; ``parse`` is what reads a command line."""
+    parser = _Parser(
+        prog="mixdet",
+        usage="mixdet COMMAND ...",
+        description="Train object detectors by mixing images, when labels are few.",
+        epilog="start here:\n  mixdet train                  a first detector on drawn images, minutes on a CPU\n"
+        "  mixdet COMMAND --help         what a command does, with examples\n\n"
+        "exit codes: 0 done, 1 a fault of mixdet, 2 the input, 3 the machine, 130 Ctrl-C, 143 terminated",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
+    for command in COMMANDS:
+        _add_options(command.name, _add_command(commands, command))
+    return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace | None:
+    """The command line as a namespace; None if it is empty.
+
+    ``command`` and ``debug`` always; then, as the command has them: ``recipe`` (None: quickstart), ``run``, ``model``,
+    ``paths``, ``studies``, ``action``, ``overrides`` (``key=value`` words in their order) and the options.
+
+    Raises:
+        MixdetError: a command line that means nothing, in one line with the fix.
+        SystemExit: after --help and --version.
+    """
+    parser = build_parser()
+    if not argv:
+        return None
+    first = next((word for word in argv if not word.startswith("-")), None)
+    if first is not None and first not in (names := [c.name for c in COMMANDS]):
+        raise MixdetError(f"command line: no command {first!r}{_closest(first, names)} ({', '.join(names)})")
+    args, extra = parser.parse_known_args(argv)
+    if unknown := next((word for word in extra if word.startswith("-")), None):
+        raise MixdetError(f"command line: {args.command or 'mixdet'} {_unknown_option(unknown, args)}")
+    if args.command is None:
+        raise MixdetError(f"command line: which command? ({', '.join(c.name for c in COMMANDS)})")
+    _arrange(args, [*vars(args).pop("words"), *extra])
+    return args
+
+
+def _add_command(commands: Any, command: Command) -> argparse.ArgumentParser:
+    about = command.about.format(recipes=_names("recipes"), studies=_names("studies"))
+    examples = "examples:\n" + "".join(f"  {example}\n" for example in command.examples)
+    settings = f"{_OVERRIDES}\n\n" if "key=value" in command.usage else ""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        command.name,
+        prog=f"mixdet {command.name}",
+        usage=f"mixdet {command.name} {command.usage}",
+        help=command.summary,
+        description=f"{command.summary.capitalize()}.\n\n{about}",
+        epilog=settings + examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="print the traceback of an error"
+    )
+    return parser
+
+
+def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
+    if name == "predict":
+        parser.add_argument("--out", metavar="DIR", required=True, help="folder to write to")
+        parser.add_argument("--score", type=_score, default=0.5, help="lowest score that is kept (default 0.5)")
+    elif name == "preview":
+        parser.add_argument("--out", metavar="FILE", default="preview.png", help="picture to write (preview.png)")
+        parser.add_argument("--count", type=_count, default=8, help="images on it (default 8)")
+    elif name == "compare":
+        parser.add_argument("--seeds", type=_seeds, help="such as 0,1,2 (default: the study's; 0 for recipes)")
+        parser.add_argument("--rows", type=_rows, help="names of the rows to run (default all)")
+        parser.add_argument("--results", metavar="FILE", help="JSON file to write the numbers to")
+
+
+def _arrange(args: argparse.Namespace, words: list[str]) -> None:
+    """Give the bare words of a command line their names."""
+    if args.command == "predict":
+        args.model = _required(args, words[:1], "the run, or a weights file")
+        args.paths = words[1:]
+        _required(args, args.paths, "the images, or a folder of them")
+        return
+    args.overrides = [word for word in words if _is_override(word)]
+    names = [word for word in words if not _is_override(word)]
+    if args.command == "compare":
+        args.studies = names
+        _required(args, names, "a study, or recipes")
+        return
+    if args.command == "config":
+        args.action = _required(args, names[:1], "what to do: show or check")
+        if args.action not in ("show", "check"):
+            hint = _closest(args.action, ["show", "check"])
+            raise MixdetError(f"command line: config {args.action!r}: write show or check{hint}")
+        names = names[1:]
+    if len(names) > 1:
+        raise MixdetError(f"command line: {args.command} {names[1]!r}: settings are key=value, without spaces")
+    if args.command == "resume":
+        args.run = _required(args, names, "the folder of a run")
+    elif args.command == "eval":
+        args.model = _required(args, names, "the run, or a weights file")
+    else:
+        args.recipe = names[0] if names else None
+
+
+def _is_override(word: str) -> bool:
+    """``a.b=c``, but not a path that has an ``=`` behind its first ``/``."""
+    key, equals, _ = word.partition("=")
+    return bool(equals) and "/" not in key and os.sep not in key
+
+
+def _required(args: argparse.Namespace, words: list[str], what: str) -> str:
+    if not words:
+        raise MixdetError(f"command line: {args.command} needs {what}; see mixdet {args.command} --help")
+    return words[0]
+
+
+def _unknown_option(word: str, args: argparse.Namespace) -> str:
+    name = word.partition("=")[0]
+    if re.fullmatch(r"--\w+(\.\w+)+", name):
+        return f"{name!r}: settings have no dashes; write {name[2:]}=VALUE"
+    options = [f"--{key}" for key in vars(args) if key not in ("command", "words")] + ["--help", "--version"]
+    hint = _closest(name, options)
+    return f"{name!r}: no such option{hint or '; settings are key=value, without dashes'}"
+
+
+def _closest(word: str, words: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _names(folder: str) -> str:
+    """Names of the YAML files that come with mixdet, found without loading the schema."""
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), folder)
+    return ", ".join(sorted(name.removesuffix(".yaml") for name in os.listdir(path) if name.endswith(".yaml")))
+
+
+def _score(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a score; use a number from 0 to 1")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; use 1, 2, ...")
+    return int(text)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of seeds; write different ones such as 0,1,2")
+    return tuple(int(part) for part in parts)
+
+
+def _rows(text: str) -> tuple[str, ...]:
+    rows = tuple(part.strip() for part in text.split(","))
+    if not all(rows):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of rows; write names such as union,lossmix")
+    return rows
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=options.get("help"))
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"mixdet {import_module('importlib.metadata').version('mixdet')}")
+        parser.exit()
