@@ -1,0 +1,102 @@
+"""Run, or go on running, the evidence on supervised mixing; print its tables.
+
+    python docs/evidence/supervised_mixing.py --data FOLDER            run what is missing, most wanted first
+    python docs/evidence/supervised_mixing.py --data FOLDER --tables   print the tables of what is there
+
+FOLDER holds bccd/ and fod_bright2dark/ in COCO JSON. Run it from the repository's root; start two to use two cores: a
+run that another process has begun is left to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from mixdet.cli.compare import selection
+from mixdet.runs.compare import compare, comparison_table, digest, read_results
+
+HERE = Path(__file__).parent
+WORK = Path("evidence-runs")
+SETS = ("bccd_20", "bccd_41", "bccd_all", "fod_10", "scenes")
+BATCHES = (("baseline", "lossmix"), ("union", "half"), ("noise", "swapped"))  # most wanted first
+SEEDS = (0, 1, 2)
+
+
+def results_file(name: str) -> Path:
+    """The committed results of one set."""
+    return HERE / "results" / f"{name}.jsonl"
+
+
+def prepare(data: Path) -> None:
+    """Link the data, and write the lists of labelled images that ssod_splits.json names."""
+    link = Path("datasets")
+    if not link.exists():
+        link.symlink_to(data.resolve())
+    labels = WORK / "labels"
+    labels.mkdir(parents=True, exist_ok=True)
+    for split in json.loads((data / "bccd" / "annotations" / "ssod_splits.json").read_text("utf-8"))["splits"]:
+        path = labels / f"bccd_{split['n_labelled']}_{split['seed']}.txt"
+        path.write_text("".join(f"{name}\n" for name in split["labelled"]), "utf-8")
+
+
+def run_all(console: Console) -> None:
+    """Every set, row and seed, one at a time."""
+    for rows in BATCHES:
+        for seed in SEEDS:
+            for name in SETS:
+                for row in rows:
+                    run_one(name, row, seed, console)
+
+
+def run_one(name: str, row: str, seed: int, console: Console) -> None:
+    """One run, unless its result is there or another process has begun it."""
+    study = str(HERE / "studies" / f"{name}.yaml")
+    title, entries, _ = selection([study], [], [row])
+    want = digest(entries[0].recipe(seed))
+    if any((r.row, r.seed, r.recipe) == (row, seed, want) for r in read_results(results_file(name))):
+        return
+    claim = WORK / "claims" / f"{name}-{row}-{seed}"
+    claim.parent.mkdir(parents=True, exist_ok=True)
+    with claim.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process that holds it
+        except BlockingIOError:
+            return
+        words = ["mixdet", "compare", study, "--rows", row, "--seeds", str(seed), "--results", str(results_file(name))]
+        compare(title, entries, [seed], results_file(name), lambda *_: shlex.join(words), console, WORK / "runs")
+
+
+def print_tables(console: Console) -> None:
+    """One table a set, of the rows that are there, and a list of what is missing."""
+    missing = []
+    for name in SETS:
+        title, entries, _ = selection([str(HERE / "studies" / f"{name}.yaml")], [], None)
+        results = read_results(results_file(name))
+        console.print(comparison_table(title, entries, results))
+        have = {(r.row, r.seed) for r in results}
+        missing += [f"{name}/{e.name}/{seed}" for e in entries for seed in SEEDS if (e.name, seed) not in have]
+    console.print(f"missing: {', '.join(missing) or 'none'}", highlight=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with bccd/ and fod_bright2dark/")
+    parser.add_argument("--tables", action="store_true", help="print tables, run nothing")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console(width=160)
+    prepare(args.data)
+    if not args.tables:
+        run_all(console)
+    print_tables(console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
