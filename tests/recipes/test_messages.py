@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mixdet.errors import MixdetError
-from mixdet.recipes import load_recipe
+from mixdet.recipes import Recipe, load_recipe, recipe_names
+from mixdet.recipes.section import leaves
 
 PRESETS = "lossmix, union, noise, half, swapped, cutmix, mosaic"
 LINES = [
@@ -130,3 +133,36 @@ def test_long_and_unprintable_values_are_shortened(tmp_path: Path) -> None:
     with pytest.raises(MixdetError) as caught:
         load_recipe(None, ["seed=\x1b[31m"])
     assert "\x1b" not in str(caught.value)
+
+
+KEYS = st.sampled_from([".".join(path) for path in leaves(Recipe)]) | st.text("abc._0-", min_size=1)
+VALUES = st.sampled_from(
+    [
+        "1",
+        "null",
+        "[]",
+        "[1, a]",
+        "{}",
+        "{name: x}",
+        "{a: {b: c}}",
+        "x",
+        "-1",
+        ".nan",
+        "true",
+        "'",
+        "{",
+        "1e400",
+        "[[]]",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.builds("{}={}".format, KEYS, VALUES | st.text()), max_size=4), st.sampled_from(recipe_names()))
+def test_whatever_is_typed_is_a_recipe_or_one_line(words: list[str], name: str) -> None:
+    try:
+        line = load_recipe(name, words).to_yaml().splitlines()[0]
+    except MixdetError as error:
+        line = str(error)
+    assert line.isprintable()
+    assert len(line) < 400

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -113,6 +113,7 @@ def test_notes_tell_what_is_probably_not_meant() -> None:
     assert "data.val=null" in notes(load_recipe(None, ["data.val=null"]))[0]
 
 
+@settings(deadline=None)
 @given(st.text() | st.floats(allow_nan=False) | st.integers() | st.booleans() | st.none() | st.lists(st.text()))
 def test_a_value_survives_yaml(value: object) -> None:
     line = dump_value(value)
