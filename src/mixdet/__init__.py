@@ -1,1 +1,70 @@
+"""mixdet: train object detectors by mixing images, when labels are few or the domain shifts.
 
+Everything here is loaded when it is first used: ``import mixdet`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mixdet.data import DetectionDataset, open_dataset
+    from mixdet.detectors import FasterRCNN, build_backbone
+    from mixdet.errors import EnvironmentFault, MixdetError
+    from mixdet.evaluation import Evaluation
+    from mixdet.methods import Method, Supervised
+    from mixdet.mixing import Mix, blend_images, from_torchvision, interpolate_losses, to_torchvision
+    from mixdet.recipes import Recipe, load_recipe
+    from mixdet.runs.commands import evaluate, predict, preview, resume, train
+    from mixdet.runs.fit import FitResult
+    from mixdet.structures import Batch, Detections, Detector, Instances, Losses, Step, Stream, Views, supervise
+
+_HOMES = {
+    "Batch": "mixdet.structures",
+    "DetectionDataset": "mixdet.data",
+    "Detections": "mixdet.structures",
+    "Detector": "mixdet.structures",
+    "EnvironmentFault": "mixdet.errors",
+    "Evaluation": "mixdet.evaluation",
+    "FasterRCNN": "mixdet.detectors",
+    "FitResult": "mixdet.runs.fit",
+    "Instances": "mixdet.structures",
+    "Losses": "mixdet.structures",
+    "Method": "mixdet.methods",
+    "Mix": "mixdet.mixing",
+    "MixdetError": "mixdet.errors",
+    "Recipe": "mixdet.recipes",
+    "Step": "mixdet.structures",
+    "Stream": "mixdet.structures",
+    "Supervised": "mixdet.methods",
+    "Views": "mixdet.structures",
+    "blend_images": "mixdet.mixing",
+    "build_backbone": "mixdet.detectors",
+    "evaluate": "mixdet.runs.commands",
+    "from_torchvision": "mixdet.mixing",
+    "interpolate_losses": "mixdet.mixing",
+    "load_recipe": "mixdet.recipes",
+    "open_dataset": "mixdet.data",
+    "predict": "mixdet.runs.commands",
+    "preview": "mixdet.runs.commands",
+    "resume": "mixdet.runs.commands",
+    "supervise": "mixdet.structures",
+    "to_torchvision": "mixdet.mixing",
+    "train": "mixdet.runs.commands",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("mixdet")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mixdet' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,85 @@
+"""Two processes with a shard each give what one process gives that accumulates both."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from recipes_for_tests import quick_recipe
+from torch import Tensor
+
+from mixdet.detectors.roi import RoIHeads
+from mixdet.errors import MixdetError
+from mixdet.recipes import Recipe
+from mixdet.runs import commands
+from mixdet.structures import Losses, Regions
+from mixdet.training.checkpoint import latest_checkpoint
+from mixdet.training.distributed import World
+
+STEPS = 3
+
+
+def process(rank: int, port: int, recipe: Recipe) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    commands.train(recipe)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("mixing", ["method.mix=lossmix", "method.mix=null"])
+def test_two_processes_equal_one_that_accumulates(
+    mixing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (
+        mixing,
+        f"schedule.steps={STEPS}",
+        "data.shards=2",
+        "detector.norm=frozen",
+        "detector.preset=torchvision",  # asks for more proposals than such small images have
+        "optim={name: sgd, lr: 0.01}",
+        "optim.clip_norm=1",
+        "method.ema_decay=0.5",
+    )
+    sampled: list[int] = []
+    losses = RoIHeads.losses
+
+    def counting(self: RoIHeads, outputs: tuple[Tensor, Tensor], regions: Regions) -> Losses:
+        sampled.append(len(regions))
+        return losses(self, outputs, regions)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RoIHeads, "losses", counting)
+        commands.train(quick_recipe(tmp_path / "one", *words))
+    assert all(first != second for first, second in zip(sampled[::2], sampled[1::2], strict=True)), "equal quotas"
+    mp.start_processes(process, (free_port(), quick_recipe(tmp_path / "two", *words)), nprocs=2, start_method="fork")
+    one, two = (latest_checkpoint(tmp_path / name / "checkpoints")[0] for name in ("one", "two"))
+    assert one.step == two.step == STEPS
+    for name, value in one.method.items():
+        torch.testing.assert_close(two.method[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_shards_are_dealt_evenly_or_refused() -> None:
+    assert [World(rank, 2).shards(4) for rank in range(2)] == [range(2), range(2, 4)]
+    with pytest.raises(MixdetError, match="3 shards cannot be dealt to 2 processes"):
+        World(0, 2).shards(3)
+
+
+def test_a_shard_of_one_image_cannot_be_mixed(tmp_path: Path) -> None:
+    with pytest.raises(MixdetError, match=r"data\.(shards|batch_size)") as fault:
+        quick_recipe(tmp_path, "method.mix=lossmix", "data.batch_size=4", "data.shards=4")
+    assert "\n" not in str(fault.value)

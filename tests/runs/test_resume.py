@@ -1,0 +1,115 @@
+"""2N steps equal N, an interruption and N more, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from recipes_for_tests import quick_recipe
+from torch import Tensor
+
+from mixdet.errors import MixdetError
+from mixdet.recipes import Recipe
+from mixdet.runs import commands
+from mixdet.runs.fit import FitResult
+from mixdet.training.checkpoint import latest_checkpoint, load_checkpoint
+
+STEPS = 8  # 12 images in batches of 4: nearly three epochs
+
+
+def final_state(folder: Path) -> dict[str, Tensor]:
+    checkpoint, complaints = latest_checkpoint(folder / "checkpoints")
+    assert checkpoint.step == STEPS
+    assert complaints == []
+    moments = {
+        f"{index}.{name}": value
+        for index, entry in checkpoint.optimizer["state"].items()
+        for name, value in entry.items()
+        if isinstance(value, Tensor)
+    }
+    assert moments
+    return {**checkpoint.method, **moments}
+
+
+def interrupted(recipe: Recipe, at: int, monkeypatch: pytest.MonkeyPatch) -> FitResult:
+    """Train, with SIGTERM arriving during step ``at``."""
+    from mixdet.training import loop
+
+    make_step = loop.Step
+    sent: list[int] = []
+
+    def step_with_signal(index: int, *rest: object) -> object:
+        if index == at - 1 and not sent:  # a second signal would end the process at once
+            sent.append(index)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return make_step(index, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "Step", step_with_signal)
+        return commands.train(recipe)
+
+
+@pytest.mark.parametrize(
+    ("workers", "at", "extra"),
+    [
+        (0, 4, ("method.ema_decay=0.9", "optim.name=adamw", "schedule.name=cosine")),
+        (0, 5, ("optim.name=sgd", "optim.lr=0.01", "data.shards=2", "schedule={name: step, milestones: [3]}")),
+        (2, 5, ("method.ema_decay=0.9",)),
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    workers: int, at: int, extra: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*extra, f"schedule.steps={STEPS}", "schedule.warmup_steps=2", "method.mix=lossmix")
+    whole = quick_recipe(tmp_path / "whole", *words)
+    parts = quick_recipe(tmp_path / "parts", *words, f"data.workers={workers}")
+    assert commands.train(whole).exit_code == 0
+    stopped = interrupted(parts, at, monkeypatch)
+    assert (stopped.step, stopped.exit_code) == (at, 143)
+    result = commands.resume(tmp_path / "parts")
+    assert (result.step, result.exit_code) == (STEPS, 0)
+    expected, found = final_state(tmp_path / "whole"), final_state(tmp_path / "parts")
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+    lines = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("whole", "parts")]
+    assert len(lines[0]) == len(lines[1])
+
+
+def test_training_moves_the_student_and_the_teacher_follows(tmp_path: Path) -> None:
+    recipe = quick_recipe(tmp_path / "run", "schedule.steps=2", "run.checkpoint_every=1", "method.ema_decay=0.75")
+    commands.train(recipe)
+    first, second = (load_checkpoint(p) for p in sorted((tmp_path / "run" / "checkpoints").iterdir()))
+    name = "backbone.fpn.inner_blocks.0.0.weight"
+    student = [c.method[f"student.{name}"] for c in (first, second)]
+    teacher = [c.method[f"teacher.network.{name}"] for c in (first, second)]
+    assert not torch.equal(*student)
+    torch.testing.assert_close(teacher[1], 0.75 * teacher[0] + 0.25 * student[1])
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path: Path) -> None:
+    recipe = quick_recipe(tmp_path / "run", "schedule.steps=4", "run.checkpoint_every=1")
+    commands.train(recipe)
+    kept = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert [p.name for p in kept] == ["step-00000003.safetensors", "step-00000004.safetensors"]
+    kept[1].write_bytes(kept[1].read_bytes()[:1000])
+    checkpoint, complaints = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint.step == 3
+    assert "step-00000004.safetensors: damaged" in complaints[0]
+    kept[0].write_bytes(b"")
+    with pytest.raises(MixdetError, match="no checkpoint to resume from"):
+        latest_checkpoint(tmp_path / "run" / "checkpoints")
+
+
+def test_a_run_is_not_overwritten_and_not_changed_on_the_way(tmp_path: Path) -> None:
+    recipe = quick_recipe(tmp_path / "run", "schedule.steps=1")
+    commands.train(recipe)
+    with pytest.raises(MixdetError, match="holds a run already; use mixdet resume"):
+        commands.train(recipe)
+    with pytest.raises(MixdetError, match="optim.lr=1 would change the run"):
+        commands.resume(tmp_path / "run", ["optim.lr=1"])
+    with pytest.raises(MixdetError, match="not a run folder"):
+        commands.resume(tmp_path)
