@@ -1,0 +1,34 @@
+"""``python -m benchmarks [--only NAME ...] [--rounds N]``: all benchmarks, one table, exit code 1 on a missed goal."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+import argparse
+import importlib
+import sys
+
+NAMES = ("lossmix", "torchvision_step", "roi_loss", "tiny_speed", "ema")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--rounds", type=int, help="instead of each benchmark's own number")
+    arguments = parser.parse_args()
+    from benchmarks.harness import HEADER, one_thread
+
+    one_thread()
+    print(HEADER, flush=True)
+    missed = 0
+    for name in arguments.only:
+        for row in importlib.import_module(f"benchmarks.{name}").rows(arguments.rounds):
+            print(row, flush=True)
+            missed += not row.passed
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
