@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mixdet.errors import MixdetError
 from mixdet.evaluation.arrays import flat_detections
 from mixdet.evaluation.coco import coco_ap
-from mixdet.evaluation.voc import voc_ap
+from mixdet.evaluation.voc import voc_aps
 from mixdet.structures import Detections
 
 if TYPE_CHECKING:
@@ -98,9 +98,18 @@ def _coco(detections: Sequence[Detections], dataset: DetectionDataset) -> _Found
 
 
 def _voc(detections: Sequence[Detections], dataset: DetectionDataset, metric: MetricName) -> _Found:
-    found = voc_ap(detections, dataset, year="07" if metric == "voc07" else "12")
-    rows: dict[str, Numbers] = {c: {"AP50": ap} for c, ap in found.per_class.items()}
-    return found.name, found.note, {"AP50": found.ap}, rows
+    """AP50 is the headline; AP is its mean over IoU 0.50 to 0.95, as detectron2's VOC evaluator prints it."""
+    found = voc_aps(detections, dataset, year="07" if metric == "voc07" else "12")
+    rows: dict[str, Numbers] = {
+        c: {"AP50": ap, "AP": _mean([f.per_class[c] for f in found.values()])} for c, ap in found[0.5].per_class.items()
+    }
+    numbers = {"AP50": found[0.5].ap, "AP": _mean([f.ap for f in found.values()]), "AP75": found[0.75].ap}
+    return found[0.5].name, found[0.5].note, numbers, rows
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
 def detections_to_coco(

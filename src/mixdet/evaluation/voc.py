@@ -32,6 +32,9 @@ Boxes = NDArray[np.float64]
 Positions = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+IOUS = tuple(k / 100 for k in range(50, 100, 5))
+"""0.50 to 0.95: what detectron2's VOC evaluator, and so LossMix's tables, average AP over."""
+
 
 @dataclass(frozen=True)
 class VocMetrics:
@@ -71,17 +74,34 @@ def voc_ap(
         iou: a detection needs at least this overlap.
         inclusive_pixels: whether x2 and y2 name the last pixel inside instead of the edge after it.
     """
+    return voc_aps(detections, dataset, year=year, ious=(iou,), inclusive_pixels=inclusive_pixels)[iou]
+
+
+def voc_aps(
+    detections: Sequence[Detections],
+    dataset: DetectionDataset,
+    *,
+    year: Literal["07", "12"] = "07",
+    ious: Sequence[float] = IOUS,
+    inclusive_pixels: bool = False,
+) -> dict[float, VocMetrics]:
+    """``voc_ap`` at several overlaps: detections are assigned to boxes once."""
     flat, extra = flat_detections(detections, dataset), float(inclusive_pixels)
     boxes, owners, skip = decimal(dataset.boxes), dataset.image_index, dataset.difficult | dataset.crowd
-    per_class: dict[str, float | None] = {}
+    average = eleven_point_ap if year == "07" else area_ap
+    per_class: dict[float, dict[str, float | None]] = {iou: {} for iou in ious}
     positives: dict[str, int] = {}
     for label, name in enumerate(dataset.classes):
         d, g = flat.labels == label, dataset.labels == label
         positives[name] = int((~skip[g]).sum())
         best, overlap = _best_boxes(flat.boxes[d], flat.images[d], boxes[g], owners[g], extra)
-        true = _true_positives(flat.scores[d], best, overlap >= iou, skip[g])
-        average = eleven_point_ap if year == "07" else area_ap
-        per_class[name] = average(true, positives[name]) if positives[name] else None
+        for iou, rows in per_class.items():
+            true = _true_positives(flat.scores[d], best, overlap >= iou, skip[g])
+            rows[name] = average(true, positives[name]) if positives[name] else None
+    return {iou: _mean(year, iou, rows, positives) for iou, rows in per_class.items()}
+
+
+def _mean(year: str, iou: float, per_class: dict[str, float | None], positives: dict[str, int]) -> VocMetrics:
     defined = [ap for ap in per_class.values() if ap is not None]
     percent = f"{100 * iou:g}"
     metric = f"VOC07 11-point AP{percent}" if year == "07" else f"VOC area AP{percent} (2010+)"
