@@ -43,7 +43,7 @@ COMMANDS = (
     Command(
         "train",
         "train",
-        "[RECIPE] [key=value ...]",
+        "[RECIPE] [key=value ...] [--dry-run]",
         "train a detector",
         "Trains what a recipe says and writes a run folder. Without a recipe: the quickstart, on drawn images that\n"
         "come with mixdet, minutes on a CPU. RECIPE is one of\n  {recipes}\nor a path to a YAML file.",
@@ -87,7 +87,7 @@ COMMANDS = (
     Command(
         "compare",
         "compare",
-        "STUDY_OR_RECIPE ... [key=value ...] [--seeds 0,1,2] [--rows A,B] [--results FILE]",
+        "STUDY_OR_RECIPE ... [key=value ...] [--seeds 0,1,2] [--rows A,B] [--results FILE] [--dry-run]",
         "run the rows of a table, or several recipes, side by side",
         "Runs every row with every seed and prints what was measured next to what the paper printed. A study is one\n"
         "of\n  {studies}\nor a path to a YAML file.",
@@ -183,6 +183,8 @@ def _add_command(commands: Any, command: Command) -> argparse.ArgumentParser:
 
 
 def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
+    if name in ("train", "compare"):
+        parser.add_argument("--dry-run", action="store_true", help="only try it, on small drawn data")
     if name == "predict":
         parser.add_argument("--out", metavar="DIR", required=True, help="folder to write to")
         parser.add_argument("--score", type=_score, default=0.5, help="lowest score that is kept (default 0.5)")
@@ -240,7 +242,8 @@ def _unknown_option(word: str, args: argparse.Namespace) -> str:
     name = word.partition("=")[0]
     if re.fullmatch(r"--\w+(\.\w+)+", name):
         return f"{name!r}: settings have no dashes; write {name[2:]}=VALUE"
-    options = [f"--{key}" for key in vars(args) if key not in ("command", "words")] + ["--help", "--version"]
+    keys = [key.replace("_", "-") for key in vars(args) if key not in ("command", "words")]
+    options = [f"--{key}" for key in (*keys, "help", "version")]
     hint = _closest(name, options)
     return f"{name!r}: no such option{hint or '; settings are key=value, without dashes'}"
 

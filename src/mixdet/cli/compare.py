@@ -13,6 +13,7 @@ from mixdet.errors import MixdetError
 from mixdet.recipes.load import load_recipe
 from mixdet.recipes.study import load_study, study_names
 from mixdet.runs.compare import Entry, compare, comparison_table, slug
+from mixdet.runs.dry_run import dry_runs
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,6 +21,9 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     title, entries, seeds = selection(args.studies, args.overrides, args.rows)
     seeds = args.seeds or seeds
+    if args.dry_run:
+        dry_runs(((entry.name, entry.recipe(seeds[0])) for entry in entries), console)
+        return 0
     results = Path(args.results) if args.results else Path("runs") / "compare" / f"{slug(title)}.jsonl"
 
     def command(row: str, seed: int) -> str:

@@ -6,9 +6,10 @@ import argparse
 
 from rich.console import Console
 
-from mixdet.recipes.load import load_recipe
+from mixdet.recipes.load import QUICKSTART, load_recipe
 from mixdet.reports.tables import ap_table
 from mixdet.runs import commands
+from mixdet.runs.dry_run import dry_runs
 from mixdet.runs.fit import FitResult
 from mixdet.training.distributed import is_spawned, spawn
 
@@ -16,6 +17,9 @@ from mixdet.training.distributed import is_spawned, spawn
 def run(args: argparse.Namespace) -> int:
     """Train a recipe; in several processes where it says so."""
     recipe = load_recipe(args.recipe, args.overrides)
+    if args.dry_run:
+        dry_runs([(args.recipe or QUICKSTART, recipe)], Console())
+        return 0
     if recipe.run.devices > 1 and not is_spawned():
         return spawn(["train", *([args.recipe] if args.recipe else []), *args.overrides], recipe.run.devices)
     console = Console()

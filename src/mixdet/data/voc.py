@@ -88,6 +88,13 @@ def is_voc(spec: str) -> bool:
     return ("VOC" in path.name and not path.is_file()) or (path / "Annotations").is_dir()
 
 
+def voc_folders(path: Path) -> list[Path]:
+    """The folders that a path stands for: ``VOC2007+2012`` for VOC2007 and VOC2012, unless a folder is called so."""
+    first, *others = [path.name] if path.is_dir() else path.name.split("+")
+    stem = first.rstrip("0123456789")
+    return [path.with_name(name) for name in (first, *(stem + other for other in others))]
+
+
 def _pack(
     spec: str,
     folders: list[Path],
@@ -130,10 +137,7 @@ def _folders(spec: str) -> tuple[list[Path], str]:
         )
     if problem := bad_name(split):
         raise MixdetError(f"{quoted(spec)}: split = {quoted(repr(split))} {problem}")
-    whole = Path(path)
-    first, *others = [whole.name] if whole.is_dir() else whole.name.split("+")
-    stem = first.rstrip("0123456789")  # VOC2007+2012 -> VOC2007, VOC2012
-    folders = [whole.with_name(name) for name in (first, *(stem + other for other in others))]
+    folders = voc_folders(Path(path))
     for folder in folders:
         for part in ("Annotations", "JPEGImages"):
             if not (folder / part).is_dir():

@@ -1,0 +1,188 @@
+"""A recipe as it stands, run in seconds where its data is not: stand-in data, small images, a step in every phase."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mixdet.data.stand_in import stand_in
+from mixdet.errors import MixdetError
+from mixdet.evaluation import Evaluation
+from mixdet.recipes.recipe import Recipe, SourceSection
+from mixdet.recipes.yaml_text import dump_value
+from mixdet.runs import commands
+from mixdet.runs.folder import RunFolder
+
+SHORT_SIDE = 64
+IMAGES = {"labeled": 12, "val": 4, "test": 4}
+BATCH, SHARDS = 4, 2
+MIXED = 2  # images of a shard, the fewest that can be mixed
+HERE = "STAND-IN"  # what the temporary folder is called in what is printed
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a dry run saw.
+
+    Attributes:
+        name: of the recipe or row.
+        replaced: every setting that was not the recipe's, as ``key=value`` words.
+        notes: what follows from it.
+        mixed: for each step, whether images were mixed in it.
+        losses: total loss of each step.
+        evaluation: of the last step; None where the recipe has neither val nor test.
+        seconds: wall time.
+    """
+
+    name: str
+    replaced: str
+    notes: str
+    mixed: tuple[bool, ...]
+    losses: tuple[float, ...]
+    evaluation: Evaluation | None
+    seconds: float
+
+    def __str__(self) -> str:
+        """One line."""
+        steps = [
+            f"{'mixed' if mixed else 'plain'} {loss:.3f}" for mixed, loss in zip(self.mixed, self.losses, strict=True)
+        ]
+        measured = "nothing to evaluate on"
+        if self.evaluation is not None:
+            value = self.evaluation.headline
+            measured = f"{self.evaluation.metric} {'undefined' if value is None else f'{100 * value:.2f}'}"
+        return f"{self.name}: loss {', '.join(steps)}; {measured}; {self.seconds:.1f} s"
+
+
+def dry_runs(recipes: Iterable[tuple[str, Recipe]], console: Console) -> list[DryRun]:
+    """Dry-run recipes one after the other and say how it went; what was replaced is said where it changes.
+
+    Raises:
+        MixdetError: one does not run; the line begins with its name.
+    """
+    done: list[DryRun] = []
+    for name, recipe in recipes:
+        try:
+            run = dry_run(name, recipe)
+        except MixdetError as error:
+            raise type(error)(f"{name}: {error}") from error
+        if not done or (done[-1].replaced, done[-1].notes) != (run.replaced, run.notes):
+            console.print(
+                f"[dim]instead of the recipe's: {run.replaced}{run.notes}[/]", highlight=False, soft_wrap=True
+            )
+        console.print(str(run), highlight=False, soft_wrap=True, markup=False)
+        done.append(run)
+    return done
+
+
+def dry_run(name: str, recipe: Recipe) -> DryRun:
+    """Run ``shrunk`` of a recipe in a temporary folder.
+
+    Raises:
+        MixdetError: it does not run.
+    """
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mixdet-") as folder:
+        small = shrunk(recipe, Path(folder))
+        result = commands.train(small)
+        if result.exit_code:
+            raise SystemExit(result.exit_code)
+        lines = [json.loads(line) for line in RunFolder(Path(folder) / "run").metrics.read_text("utf-8").splitlines()]
+        steps = [line for line in lines if "loss" in line]
+        replaced = " ".join(f"{key}={dump_value(value)}" for key, value in replacements(recipe, small))
+        return DryRun(
+            name,
+            replaced.replace(folder, HERE),
+            _notes(small),
+            tuple("lam" in line for line in steps),
+            tuple(float(line["loss"]) for line in steps),
+            result.test or next(iter(result.val.values()), None),
+            time.monotonic() - began,
+        )
+
+
+def shrunk(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe on stand-in data under ``folder``, on one device, with as many steps as it has phases.
+
+    Phases are what warm-up, milestones and ``mix_until_step`` separate; each is entered. Images and batch become small;
+    the batch is mixed as the recipe says, in two shards where it has several. ImageNet weights that are not installed
+    are left out. Everything else is the recipe's.
+    """
+    values = recipe.model_dump(mode="json")
+    data, schedule, method = values["data"], values["schedule"], values["method"]
+    values["run"] |= {"devices": 1, "log_every": 1, "out": str(folder / "run")}
+    if recipe.detector.weights not in ("none", "wheel"):
+        values["detector"] |= {"weights": "none", "weights_sha256": None}
+    for number, (split, fewest) in enumerate(IMAGES.items()):
+        section: SourceSection | None = getattr(recipe.data, split)
+        if section is not None:
+            count = max(fewest, ceil(8 / section.fraction) if section.fraction else 0)
+            path, images = stand_in(section.path, section.images, folder, count, seed=number)
+            data[split] |= {"path": path, "images": images, "files": None}
+    data |= _sizes(recipe) | _batch(recipe) | {"workers": 0}
+    step_of = _phases(recipe)
+    schedule["steps"] = step_of[recipe.schedule.steps]
+    schedule["milestones"] = [step_of[step] for step in recipe.schedule.milestones]
+    schedule["warmup_steps"] = step_of[min(recipe.schedule.warmup_steps, recipe.schedule.steps)]
+    if recipe.method.mix_until_step is not None:
+        method["mix_until_step"] = step_of[recipe.method.mix_until_step]
+    return Recipe.model_validate(values)
+
+
+def replacements(recipe: Recipe, small: Recipe) -> list[tuple[str, Any]]:
+    """Dotted key and new value of every setting in which ``small`` differs."""
+    before, after = (dict(_leaves(r.model_dump(mode="json"))) for r in (recipe, small))
+    return [(key, value) for key, value in after.items() if before.get(key, ...) != value]
+
+
+def _sizes(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's sizes at one scale, the longest short side ``SHORT_SIDE``."""
+    data = recipe.data
+    scale = min(1.0, SHORT_SIDE / max(*data.short_sides, data.test_short_side))
+    return {
+        "short_sides": [round(scale * side) for side in data.short_sides],
+        "long_side": round(scale * data.long_side),
+        "test_short_side": round(scale * data.test_short_side),
+        "test_long_side": round(scale * data.test_long_side),
+    }
+
+
+def _batch(recipe: Recipe) -> dict[str, int]:
+    """``BATCH`` images in at most ``SHARDS`` shards; more where a part of a shard is mixed, never more than it has."""
+    data, method = recipe.data, recipe.method
+    shards = min(SHARDS, data.shards)
+    wanted = max(BATCH // shards, 0 if method.mix is None else ceil(MIXED / method.mixed_fraction))
+    return {"shards": shards, "batch_size": shards * min(wanted, data.batch_size // data.shards)}
+
+
+def _phases(recipe: Recipe) -> dict[int, int]:
+    """Step at which something changes, the first and the last included -> where it is when each phase has one step."""
+    schedule = recipe.schedule
+    changes = {0, schedule.steps, min(schedule.warmup_steps, schedule.steps), *schedule.milestones}
+    if recipe.method.mix_until_step is not None:
+        changes.add(recipe.method.mix_until_step)
+    return {step: index for index, step in enumerate(sorted(changes))}
+
+
+def _notes(small: Recipe) -> str:
+    """What one process does differently from many."""
+    if small.detector.norm != "sync":
+        return ""
+    images = small.data.batch_size // small.data.shards
+    return f" (norm=sync: over the {images} images of a shard, in one process)"
+
+
+def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
