@@ -55,7 +55,39 @@ _HOMES = {
     "train": "mixdet.runs.commands",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "Batch",
+    "DetectionDataset",
+    "Detections",
+    "Detector",
+    "EnvironmentFault",
+    "Evaluation",
+    "FasterRCNN",
+    "FitResult",
+    "Instances",
+    "Losses",
+    "Method",
+    "Mix",
+    "MixdetError",
+    "Recipe",
+    "Step",
+    "Stream",
+    "Supervised",
+    "Views",
+    "blend_images",
+    "build_backbone",
+    "evaluate",
+    "from_torchvision",
+    "interpolate_losses",
+    "load_recipe",
+    "open_dataset",
+    "predict",
+    "preview",
+    "resume",
+    "supervise",
+    "to_torchvision",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 import mixdet.evaluation
 from mixdet.errors import MixdetError
-from mixdet.evaluation import coco_metrics, detections_to_coco, evaluate, match_classes
+from mixdet.evaluation import coco_metrics, detections_to_coco, evaluate, match_classes, voc_ap
 from mixdet.evaluation.arrays import decimal
 from mixdet.evaluation.coco import ground_truth_json
 from mixdet.structures import Detections
@@ -55,9 +55,14 @@ def test_coco(dataset, detections) -> None:
 def test_voc(metric: str, name: str, dog: float, dataset, detections) -> None:
     result = evaluate(detections, dataset, metric)
     assert result.metric == name
-    assert result.numbers == {"AP50": result.headline}
-    assert result.per_class["dog"].numbers == {"AP50": pytest.approx(dog)}
-    assert result.headline == pytest.approx((1 + dog) / 2)
+    assert list(result.numbers) == ["AP50", "AP", "AP75"]
+    assert result.numbers["AP50"] == result.headline == pytest.approx((1 + dog) / 2)
+    year = "07" if metric == "voc07" else "12"
+    at = [voc_ap(detections, dataset, year=year, iou=k / 100) for k in range(50, 100, 5)]
+    assert result.numbers["AP"] == pytest.approx(sum(m.ap for m in at) / 10)
+    assert result.numbers["AP75"] == at[5].ap
+    dog_aps = [m.per_class["dog"] for m in at]
+    assert result.per_class["dog"].numbers == pytest.approx({"AP50": dog, "AP": sum(dog_aps) / 10})
 
 
 def test_boxes_counted_are_those_the_metric_counts(make_dataset, detections) -> None:

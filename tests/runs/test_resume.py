@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipes_for_tests import quick_recipe
 from torch import Tensor
 
 from mixdet.errors import MixdetError
@@ -16,6 +15,7 @@ from mixdet.recipes import Recipe
 from mixdet.runs import commands
 from mixdet.runs.fit import FitResult
 from mixdet.training.checkpoint import latest_checkpoint, load_checkpoint
+from recipes_for_tests import quick_recipe
 
 STEPS = 8  # 12 images in batches of 4: nearly three epochs
 
@@ -109,7 +109,7 @@ def test_a_run_is_not_overwritten_and_not_changed_on_the_way(tmp_path: Path) -> 
     commands.train(recipe)
     with pytest.raises(MixdetError, match="holds a run already; use mixdet resume"):
         commands.train(recipe)
-    with pytest.raises(MixdetError, match="optim.lr=1 would change the run"):
+    with pytest.raises(MixdetError, match=r"optim\.lr=1 would change the run"):
         commands.resume(tmp_path / "run", ["optim.lr=1"])
     with pytest.raises(MixdetError, match="not a run folder"):
         commands.resume(tmp_path)

@@ -24,7 +24,13 @@ class Fault(NamedTuple):
 
 def faults(recipe: Recipe) -> list[Fault]:
     """Every disagreement between the keys of a recipe, those of a run's shape first."""
-    return [*_shards(recipe), *_mixing(recipe), *_steps(recipe), *_sides(recipe), *_weights(recipe), *_metric(recipe)]
+    return [
+        *_shards(recipe),
+        *_mixing(recipe),
+        *_steps(recipe),
+        *_sides(recipe),
+        *_weights(recipe),
+    ]
 
 
 def notes(recipe: Recipe) -> tuple[str, ...]:
@@ -114,15 +120,6 @@ def _weights(recipe: Recipe) -> Iterator[Fault]:
         yield Fault(
             ("detector.weights", "detector.body"),
             f"holds efficientnet_lite0 only, not detector.body={detector.body}; set detector.weights to {fix}",
-        )
-
-
-def _metric(recipe: Recipe) -> Iterator[Fault]:
-    metric, chosen = recipe.evaluation.metric, recipe.evaluation.select_by
-    if metric != "coco" and chosen != "ap50":
-        yield Fault(
-            ("evaluation.select_by", "evaluation.metric"),
-            f"is no number of evaluation.metric={metric}, which gives ap50; set evaluation.select_by=ap50",
         )
 
 

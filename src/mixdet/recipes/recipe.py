@@ -136,7 +136,7 @@ class EvaluationSection(Section):
     """How a checkpoint is measured."""
 
     metric: Literal["coco", "voc07", "voc12"] = "coco"
-    """COCO's AP, or PASCAL VOC's of 2007 (11 points) or 2012 (area); VOC's is ap50 alone."""
+    """COCO's AP, or PASCAL VOC's of 2007 (11 points) or 2012 (area)."""
     every: Count | None = None
     """Steps between evaluations on data.val; null for the last step only."""
     select_by: Literal["ap", "ap50", "ap75"] = "ap50"

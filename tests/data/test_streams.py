@@ -1,0 +1,85 @@
+"""Streams: the same batches for any number of workers, processes and interruptions."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+
+from mixdet.data.geometry import WeakView
+from mixdet.data.scenes import scenes
+from mixdet.data.streams import PackedBatch, evaluation_batches, stream_batches
+
+DATA = scenes("photo", count=10, size=64)
+COLOUR = torch.tensor([0.485, 0.456, 0.406])
+
+
+def batches(count: int, **changes: object) -> list[PackedBatch]:
+    settings: dict[str, object] = {
+        "name": "labeled",
+        "labeled": True,
+        "batch_size": 4,
+        "shards": 2,
+        "own_shards": range(2),
+        "start": 0,
+        "stride": 32,
+        "seed": 7,
+        **changes,
+    }
+    return list(islice(stream_batches(DATA, WeakView((32, 48), 64, 0.5), **settings), count))  # type: ignore[arg-type]
+
+
+def same(a: PackedBatch, b: PackedBatch) -> bool:
+    tensors = ("images", "sizes", "affines", "boxes", "labels", "ignored")
+    return a.names == b.names and a.counts == b.counts and all(torch.equal(getattr(a, t), getattr(b, t)) for t in tensors)
+
+
+def test_workers_change_nothing() -> None:
+    for here, there in zip(batches(8), batches(8, workers=2), strict=True):
+        assert same(here, there)
+
+
+def test_processes_share_the_shards_of_a_step() -> None:
+    whole = batches(8)
+    for rank in range(2):
+        own = batches(4, own_shards=range(rank, rank + 1))
+        assert all(same(a, b) for a, b in zip(own, whole[rank::2], strict=True))
+
+
+def test_a_later_start_goes_on_in_mid_epoch() -> None:
+    assert all(same(a, b) for a, b in zip(batches(4, start=3), batches(10)[6:], strict=True))
+
+
+def test_seeds_and_names_tell_streams_apart() -> None:
+    plain = batches(6)
+    assert not all(same(a, b) for a, b in zip(plain, batches(6, seed=8), strict=True))
+    assert not all(same(a, b) for a, b in zip(plain, batches(6, name="unlabeled"), strict=True))
+
+
+def test_an_unlabelled_stream_never_opens_an_annotation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(DATA), "instances", lambda self, index: pytest.fail("annotations were opened"))
+    packed = batches(1, labeled=False)[0]
+    assert packed.counts is None
+    assert packed.to_batch("cpu", COLOUR).instances is None
+    with pytest.raises(pytest.fail.Exception):
+        batches(1)
+
+
+def test_a_batch_is_padded_with_the_colour_that_normalises_to_zero() -> None:
+    packed = next(p for p in batches(8) if len({tuple(s) for s in p.sizes.tolist()}) > 1)
+    batch = packed.to_batch("cpu", COLOUR)
+    assert all(side % 32 == 0 for side in batch.canvas)
+    for image, original, (height, width) in zip(batch.images, packed.images, batch.sizes.tolist(), strict=True):
+        assert torch.equal(image[:, :height, :width], original[:, :height, :width] / 255)
+        for padding in (image[:, height:], image[:, :, width:]):
+            assert torch.equal(padding, COLOUR[:, None, None].expand_as(padding))
+    assert [len(i) for i in batch.labels] == packed.counts
+    assert batch.ids == tuple(frozenset({name}) for name in packed.names)
+
+
+def test_evaluation_reads_every_image_once_in_order() -> None:
+    packed = list(evaluation_batches(DATA, WeakView((48,), 64), batch_size=4, stride=32))
+    assert [len(p.names) for p in packed] == [4, 4, 2]
+    assert [name for p in packed for name in p.names] == [DATA.images.name(i) for i in range(10)]
+    assert all(p.counts is None for p in packed)
