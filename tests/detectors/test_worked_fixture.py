@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracles.eq6 import eq6, union
 from torch import Tensor
 
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.structures import Batch, Instances, Losses, Regions
+from oracles.eq6 import eq6, union
 
 CAR, DOG = torch.tensor([[5.0, 5, 35, 35]]), torch.tensor([[60.0, 60, 110, 100]])
 ELSEWHERE = torch.tensor([[80.0, 5, 110, 35]])
@@ -94,8 +94,10 @@ def test_all_forms_equal_their_oracles_at_random_logits() -> None:
 
 
 def test_box_losses_are_divided_by_the_count_not_by_the_weights() -> None:
-    boxes = {shares: at_uniform(detector(), objects(*shares))[2].terms["roi_box"].item() for shares in
-             ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (LAM, 1 - LAM))}
+    boxes = {
+        shares: at_uniform(detector(), objects(*shares))[2].terms["roi_box"].item()
+        for shares in ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (LAM, 1 - LAM))
+    }
     assert boxes[1.0, 1.0] == pytest.approx(boxes[1.0, 0.0] + boxes[0.0, 1.0], abs=1e-7)
     expected = LAM * boxes[1.0, 0.0] + (1 - LAM) * boxes[0.0, 1.0]
     assert boxes[LAM, 1 - LAM] == pytest.approx(expected, abs=1e-7)

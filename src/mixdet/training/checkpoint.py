@@ -89,7 +89,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         else:
             index, _, moment = rest.partition(".")
             state.setdefault(int(index), {})[moment] = value
-    optimizer = {"state": state, "param_groups": header["groups"]}
+    groups = [
+        {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}  # JSON has no tuples
+        for group in header["groups"]
+    ]
+    optimizer = {"state": state, "param_groups": groups}
     return Checkpoint(header["step"], method, optimizer, header["notes"])
 
 
