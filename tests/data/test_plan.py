@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def test_every_image_comes_once_an_epoch_and_batches_keep_to_a_group(
     sizes: list[int], batch_size: int, seed: int
 ) -> None:
     starts = np.cumsum([0, *sizes])
-    groups = [np.arange(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    groups = [np.arange(a, b) for a, b in pairwise(starts)]
     plan = BatchPlan(groups, batch_size, seed)
     epochs = 6
     batches = sum(epochs * size // batch_size for size in sizes)

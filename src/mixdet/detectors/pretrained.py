@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from urllib.error import URLError
@@ -71,7 +72,10 @@ def read_state(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as fault:
         raise MixdetError(f"detector.weights: {path} is damaged ({fault}); fetch it again") from None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # of an unusual pickle protocol; it is refused or read all the same
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as fault:
         raise MixdetError(
             f"detector.weights: {path} is not a plain file of tensors ({str(fault).splitlines()[0]}); "

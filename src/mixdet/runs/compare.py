@@ -217,7 +217,7 @@ def _run(title: str, row: str, seed: int, recipe: Recipe, folder: Path, command:
         round(time.process_time() - began, 1),
         digest(recipe),
         command,
-        code_version(),
+        CODE,
     )
 
 
@@ -241,3 +241,6 @@ def code_version() -> str:
     except (OSError, subprocess.CalledProcessError):
         return version("mixdet")
     return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+CODE = code_version()  # when this process read the sources, not when a run ends
