@@ -70,5 +70,7 @@ def selection(
 
 def is_study(name: str) -> bool:
     """Whether a name or path is that of a study: shipped, or a YAML file with rows."""
+    if name in study_names():
+        return True
     path = Path(name)
-    return name in study_names() or (path.is_file() and any(line.startswith("rows:") for line in path.open()))
+    return path.is_file() and any(line.startswith(b"rows:") for line in path.read_bytes().splitlines())
