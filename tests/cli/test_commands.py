@@ -1,0 +1,206 @@
+"""The commands from end to end, in process, on a detector that trains in a second."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from recipes_for_tests import QUICK
+
+from mixdet.cli.main import main
+from mixdet.data.scenes import scenes
+from mixdet.training.weights import read_weights
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, trained from the command line."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    words = ["method.mix=lossmix", "method.ema_decay=0.5", "schedule.steps=3", "evaluation.every=2"]
+    assert main(["train", *QUICK, *words, "data.test=scenes:photo/test,count=4,size=96", f"run.out={out}"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "more").mkdir()
+    data = scenes("photo", count=3, size=96)
+    for index, name in enumerate(("a.png", "b.jpg", "more/a.png")):
+        Image.fromarray(data.image(index).permute(1, 2, 0).numpy()).save(folder / name)
+    return folder
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed to stderr: exactly one line."""
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert "Traceback" not in text
+    return text
+
+
+def test_a_run_leaves_recipe_metrics_weights_and_pictures(run: Path) -> None:
+    assert {p.name for p in run.iterdir()} == {
+        "checkpoints",
+        "env.json",
+        "images",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "weights",
+    }
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in trained] == [1, 2, 3]
+    terms = {"rpn_cls", "rpn_box", "roi_cls", "roi_box"}
+    for line in trained:
+        assert line.keys() >= terms | {"lr", "images_per_second", "waiting_share", "lam"}
+        assert line["loss"] == pytest.approx(sum(line[t] for t in terms), abs=1e-5)
+    evaluated = {line["step"] for line in lines if "val/teacher/AP50" in line and "val/student/AP" in lines[-1]}
+    assert evaluated == {2, 3}
+    names = {f"{which}-last.safetensors" for which in ("student", "teacher")}
+    assert {p.name for p in (run / "weights").iterdir()} >= names
+    tensors, card = read_weights(run / "weights" / "teacher-last.safetensors")
+    assert (card.which, card.step, card.short_side, card.long_side) == ("teacher", 3, 96, 96)
+    assert card.classes == scenes("photo", count=1).classes
+    assert tensors["backbone.body.stem.0.weight"].dtype == torch.float32
+    for name in ("inputs.png", "detections.png"):
+        with Image.open(run / "images" / name) as picture:
+            assert picture.width > 300
+
+
+def test_the_table_names_the_metric_and_where_the_files_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *QUICK, "schedule.steps=1", f"run.out={tmp_path / 'r'}"]) == 0
+    text = capsys.readouterr().out
+    assert "COCO AP @[IoU=0.50:0.95 | area=all | maxDets=100]" in text
+    assert "learning rate 0.001 for a batch of 4" in text
+    assert f"weights   {tmp_path / 'r' / 'weights' / 'student'}" in text
+    assert f"pictures  {tmp_path / 'r' / 'images'}" in text
+
+
+def test_eval_measures_another_data_set_with_another_metric(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data.val=scenes:clipart/val,count=3,size=96", "evaluation.metric=voc07"]
+    assert main(["eval", str(run), *words]) == 0
+    assert "VOC07 11-point AP50" in capsys.readouterr().out
+    assert main(["eval", str(run / "weights" / "student-last.safetensors")]) == 0
+    assert "COCO AP" in capsys.readouterr().out
+
+
+def test_predict_draws_and_writes_coco_json(run: Path, photos: Path, tmp_path: Path) -> None:
+    assert main(["predict", str(run), str(photos), "--out", str(tmp_path / "found"), "--score", "0.05"]) == 0
+    content = json.loads((tmp_path / "found" / "detections.json").read_text())
+    assert [i["file_name"] for i in content["images"]] == ["a.png", "b.jpg", "more/a.png"]
+    assert {c["name"] for c in content["categories"]} == set(scenes("photo", count=1).classes)
+    sizes = {i["id"]: (i["width"], i["height"]) for i in content["images"]}
+    for annotation in content["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        width, height = sizes[annotation["image_id"]]
+        assert x >= 0 <= y
+        assert x + w <= width + 0.02
+        assert y + h <= height + 0.02
+        assert annotation["score"] >= 0.05
+    assert sorted(p.relative_to(tmp_path / "found").as_posix() for p in (tmp_path / "found").rglob("*.png")) == [
+        "a.png",
+        "b.png",
+        "more/a.png",
+    ]
+
+
+def test_preview_draws_what_is_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for mix in ("lossmix", "cutmix", "mosaic", "null"):
+        out = tmp_path / f"{mix}.png"
+        assert main(["preview", *QUICK, f"method.mix={mix}", "--out", str(out), "--count", "5"]) == 0
+        with Image.open(out) as picture:
+            assert picture.height > 100
+    assert len({(tmp_path / f"{m}.png").read_bytes() for m in ("lossmix", "cutmix", "mosaic", "null")}) == 4
+
+
+def test_resume_of_a_finished_run_only_reports(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "metrics.jsonl").read_text()
+    assert main(["resume", str(run)]) == 0
+    assert (run / "metrics.jsonl").read_text() == before
+
+
+def coco(folder: Path, change: Callable[[dict], None]) -> Path:  # type: ignore[type-arg]
+    Image.new("RGB", (64, 48)).save(folder / "one.png")
+    content = {
+        "images": [{"id": 7, "file_name": "one.png", "width": 64, "height": 48}],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": [{"id": 5, "image_id": 7, "category_id": 3, "bbox": [4, 4, 20, 20]}],
+    }
+    change(content)
+    path = folder / "train.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["optim.lrr=0.1"], ("optim.lrr", "did you mean", "lr")),
+        (["optim.lr=fast"], ("optim.lr", "fast")),
+        (["data.labeled=nowhere.json"], ("nowhere.json",)),
+        (["schedule.steps=0"], ("schedule.steps", "0")),
+        (["method.mix=losmix"], ("method.mix", "losmix", "lossmix")),
+        (["data.batch_size=2", "data.shards=2", "method.mix=lossmix"], ("2 images to mix",)),
+        (["detector.body=resnet50", "detector.weights=wheel"], ("detector.weights", "resnet50")),
+        (["data.val=scenes:oil/val"], ("oil", "photo")),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    words: list[str], said: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *QUICK, *words, f"run.out={tmp_path / 'r'}"]) == 2
+    line = one_line(capsys)
+    assert all(word in line for word in said), line
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_box_of_width_zero_is_one_line_naming_file_image_annotation_and_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = coco(tmp_path, lambda content: content["annotations"][0].update(bbox=[4, 4, 0, 20]))
+    assert main(["train", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
+    line = one_line(capsys)
+    assert all(word in line for word in ("train.json", "annotation 5", "bbox", "width")), line
+
+
+def test_a_missing_image_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = coco(tmp_path, lambda content: content["images"][0].update(file_name="two.png"))
+    assert main(["train", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
+    assert "two.png" in one_line(capsys)
+
+
+def test_classes_of_val_that_training_lacks_are_named_before_step_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = coco(tmp_path, lambda content: None)
+    assert main(["train", *QUICK, f"data.val={path}", f"run.out={tmp_path / 'r'}"]) == 2
+    assert "cat" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["eval", "nowhere"], "nowhere"),
+        (["predict", "nowhere", "a.jpg", "--out", "x"], "nowhere"),
+        (["resume", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_is_not_there_is_named(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert said in one_line(capsys)
+
+
+def test_predict_names_images_it_cannot_read(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.jpg").write_text("<html>")
+    assert main(["predict", str(run), str(tmp_path / "bad.jpg"), "--out", str(tmp_path / "o")]) == 2
+    assert "bad.jpg" in one_line(capsys)
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", str(run), str(tmp_path / "empty"), "--out", str(tmp_path / "o")]) == 2
+    assert "no images" in one_line(capsys)
