@@ -6,10 +6,9 @@ from collections import OrderedDict
 
 import torch
 
+from benchmarks.harness import Row, interleaved, milliseconds
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.teaching import EMATeacher
-
-from benchmarks.harness import Row, interleaved, milliseconds
 
 DECAY = 0.9996
 

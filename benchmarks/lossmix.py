@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from benchmarks.harness import Row, Work, interleaved, milliseconds, operations
+from benchmarks.setups import method_step, scene_batch, tiny_detector
 from mixdet.detectors import PRESETS as DETECTORS
 from mixdet.methods import Supervised
 from mixdet.mixing import PRESETS as MIXES
-
-from benchmarks.harness import Row, Work, interleaved, milliseconds, operations
-from benchmarks.setups import method_step, scene_batch, tiny_detector
 
 SHAPES = {"equal sizes": True, "unequal sizes": False}
 

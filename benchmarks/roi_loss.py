@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
+from benchmarks.harness import Row, Work, interleaved, milliseconds, repeated
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.structures import Regions
-
-from benchmarks.harness import Row, Work, interleaved, milliseconds, repeated
 
 IMAGES, SAMPLES, POSITIVES = 16, 512, 128
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from mixdet.detectors import PRESETS
-from mixdet.methods import Supervised
-
 from benchmarks.harness import Row, cpu_seconds
 from benchmarks.setups import method_step, scene_batch, tiny_detector
+from mixdet.detectors import PRESETS
+from mixdet.methods import Supervised
 
 IMAGES = 8
 

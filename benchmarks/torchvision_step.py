@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import torch
 
+from benchmarks.harness import Row, Work, interleaved, milliseconds, operations
+from benchmarks.setups import CLASSES, calm, method_step, scene_batch, tiny_detector, torchvision_twin
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.methods import Supervised
 from mixdet.mixing import to_torchvision
 from mixdet.structures import Batch, supervise
 from mixdet.training.optim import build_optimizer
-
-from benchmarks.harness import Row, Work, interleaved, milliseconds, operations
-from benchmarks.setups import CLASSES, calm, method_step, scene_batch, tiny_detector, torchvision_twin
 
 NAMES = {"rpn_cls": "loss_objectness", "rpn_box": "loss_rpn_box_reg"}
 NAMES |= {"roi_cls": "loss_classifier", "roi_box": "loss_box_reg"}

@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import boxes as box_ops
 from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper
 
+from mixdet.detectors.matching import NEGATIVE, Truth, box_iou, match, repeated
 from mixdet.detectors.presets import Preset
 from mixdet.detectors.weighting import (
     ElementwiseLoss,
-    background_weights,
+    background_of_batch,
     balanced_sample,
     instance_weights,
     match_weights,
@@ -51,7 +52,6 @@ class RoIHeads(nn.Module):
         if preset.small_head_init:
             _small_init(self.box_head, self.box_predictor)
         self.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
-        self.matcher = Matcher(preset.roi_fg_iou, preset.roi_fg_iou, allow_low_quality_matches=False)
         self.level_mapper = LevelMapper(k_min=2, k_max=5)
 
     def sample(self, regions: Regions, batch: Batch, generator: torch.Generator | None = None) -> Regions:
@@ -62,17 +62,21 @@ class RoIHeads(nn.Module):
             batch: labelled.
             generator: of the sampler; None for the global one.
         """
+        truth = Truth.of(batch.labels)
         parts = [
-            self._sample_image(proposals, instances, weight, generator)
-            for proposals, instances, weight in zip(
-                regions.per_image(regions.boxes), batch.labels, batch.weights, strict=True
+            self._sample_image(proposals, counted, boxes, generator)
+            for proposals, counted, boxes in zip(
+                regions.per_image(regions.boxes), truth.counted, truth.boxes, strict=True
             )
         ]
-        boxes, labels, targets, matched, iou, cls, box, pull = (
-            torch.cat(column) for column in zip(*parts, strict=True)
-        )
-        counts = torch.tensor([len(part[0]) for part in parts], device=boxes.device)
-        image_index = torch.arange(len(parts), device=boxes.device).repeat_interleave(counts)
+        boxes, matched, iou = (torch.cat(column) for column in zip(*parts, strict=True))
+        counts = [len(part[0]) for part in parts]
+        image_index = repeated(range(len(parts)), counts, boxes.device)
+        instance = matched + repeated(truth.offsets, counts, boxes.device)  # its place in the flat batch
+        instance = torch.where(matched >= 0, instance, NEGATIVE)
+        labels, targets = self._targets(boxes, instance, truth.flat)
+        image_weights = batch.weights[image_index]
+        cls, box, pull = (w * image_weights for w in self._weights(boxes, counts, instance, truth))
         return replace(
             Regions(boxes, image_index, len(parts)),
             labels=labels,
@@ -89,23 +93,21 @@ class RoIHeads(nn.Module):
         levels = list(features.values())
         rois = torch.cat([regions.image_index[:, None].to(regions.boxes.dtype), regions.boxes], dim=1)  # (R, 5)
         level_of = self.level_mapper([regions.boxes])
-        size = self.preset.pool_size
-        pooled = levels[0].new_zeros(len(rois), levels[0].shape[1], size, size)
-        for index, (level, stride) in enumerate(zip(levels, STRIDES, strict=True)):
-            at = (level_of == index).nonzero()[:, 0]
-            pooled = pooled.index_put(
-                (at,),
-                roi_align(
-                    level,
-                    rois[at].to(level.dtype),
-                    size,
-                    1 / stride,
-                    self.preset.pool_sampling_ratio,
-                    self.preset.pool_aligned,
-                ).to(pooled.dtype),
+        order = level_of.argsort(stable=True)  # the head takes regions level by level: only vectors are put back
+        counts = torch.bincount(level_of, minlength=len(levels)).tolist()
+        pooled = [
+            roi_align(
+                level,
+                of_level.to(level.dtype),
+                self.preset.pool_size,
+                1 / stride,
+                self.preset.pool_sampling_ratio,
+                self.preset.pool_aligned,
             )
-        vectors: Tensor = self.box_head(pooled)
-        return vectors
+            for level, stride, of_level in zip(levels, STRIDES, rois[order].split(counts), strict=True)
+        ]
+        vectors: Tensor = self.box_head(torch.cat(pooled))
+        return torch.zeros_like(vectors).index_copy(0, order, vectors)
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(R, K + 1) logits with background first, and (R, 4 (K + 1)) encoded boxes."""
@@ -144,48 +146,49 @@ class RoIHeads(nn.Module):
         ]
 
     def _sample_image(
-        self, proposals: Tensor, instances: Instances, image_weight: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, ...]:
-        counted = (~instances.ignored).nonzero()[:, 0]
-        boxes = torch.cat([proposals, instances.boxes[counted]])
-        matched = torch.full_like(boxes[:, 0], -1, dtype=torch.int64)
+        self, proposals: Tensor, counted: Tensor, truth: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sampled boxes of one image, positives first; the instance of each or -1; its IoU with the best one."""
+        boxes = torch.cat([proposals, truth])
+        matched = torch.full_like(boxes[:, 0], NEGATIVE, dtype=torch.int64)
         iou = boxes.new_zeros(len(boxes))
         if len(counted):
-            quality = box_ops.box_iou(instances.boxes[counted], boxes)  # (M, R)
-            index = self.matcher(quality)
+            quality = box_iou(truth, boxes)  # (M, R)
             iou = quality.amax(dim=0)
-            matched = torch.where(index >= 0, counted[index.clamp(min=0)], -1)
+            matched = match(quality, self.preset.roi_fg_iou, self.preset.roi_fg_iou, low_quality=False)
+        is_positive = matched >= 0
         positive, negative = balanced_sample(
-            (matched >= 0).nonzero()[:, 0],
-            (matched < 0).nonzero()[:, 0],
+            is_positive.nonzero()[:, 0],
+            (~is_positive).nonzero()[:, 0],
             self.preset.roi_samples,
             self.preset.roi_positive_fraction,
             generator,
         )
         at = torch.cat([positive, negative])
-        boxes, matched = boxes[at], matched[at]
-        labels = torch.zeros_like(matched)
-        labels[: len(positive)] = instances.labels[matched[: len(positive)]] + 1
-        targets = torch.zeros_like(boxes)
-        targets[: len(positive)] = self.box_coder.encode_single(
-            instances.boxes[matched[: len(positive)]], boxes[: len(positive)]
-        )
-        weights = self._weights(boxes, matched, instances)
-        return boxes, labels, targets, matched, iou[at], *(w * image_weight for w in weights)
+        instance = torch.cat([counted[matched[positive]], torch.full_like(negative, NEGATIVE)])
+        return boxes[at], instance, iou[at]
 
-    def _weights(self, boxes: Tensor, matched: Tensor, instances: Instances) -> tuple[Tensor, Tensor, Tensor]:
+    def _targets(self, boxes: Tensor, instance: Tensor, flat: Instances) -> tuple[Tensor, Tensor]:
+        """(R,) labels, and (R, 4) box targets that mean nothing where no instance is matched."""
+        if len(flat) == 0:
+            return torch.zeros_like(instance), torch.zeros_like(boxes)
+        at = instance.clamp(min=0)
+        labels = torch.where(instance >= 0, flat.labels[at] + 1, BACKGROUND)
+        return labels, self.box_coder.encode_single(flat.boxes[at], boxes)
+
+    def _weights(
+        self, boxes: Tensor, counts: list[int], instance: Tensor, truth: Truth
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(R,) weights of classification, of boxes, and of the extra background term on positives."""
-        mixed = "roi_cls" in self.mixed_terms
-        on_instance = instance_weights(instances.cls_weights, instances, mixed)
-        cls = match_weights(matched, on_instance, background_weights(boxes, instances, mixed))
-        on_box = instance_weights(instances.box_weights, instances, "roi_box" in self.mixed_terms)
+        mixed, flat = "roi_cls" in self.mixed_terms, truth.flat
+        background = background_of_batch(boxes, counts, truth, mixed)
+        cls = match_weights(instance, instance_weights(flat.cls_weights, flat, mixed), background)
+        on_box = instance_weights(flat.box_weights, flat, "roi_box" in self.mixed_terms)
         nothing = torch.zeros_like(cls)
-        off_share = 1 - instances.shares if mixed else torch.zeros_like(instances.shares)
-        return (
-            cls,
-            match_weights(matched, on_box, nothing),
-            self.background_pull * match_weights(matched, off_share, nothing),
-        )
+        box = match_weights(instance, on_box, nothing)
+        if not (self.background_pull and mixed):
+            return cls, box, nothing
+        return cls, box, self.background_pull * match_weights(instance, 1 - flat.shares, nothing)
 
     def _detections(self, boxes: Tensor, scores: Tensor, size: list[int]) -> Detections:
         boxes = box_ops.clip_boxes_to_image(boxes, (size[0], size[1]))[:, 1:]  # without background: (R, K, 4)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import boxes as box_ops
 
+from mixdet.detectors.matching import Truth
 from mixdet.structures import Instances
 
 MIXED_TERMS = ("rpn_cls", "rpn_box", "roi_cls", "roi_box")
@@ -68,6 +69,14 @@ def background_weights(boxes: Tensor, instances: Instances, mixed: bool) -> Tens
         shares = of_source.shares if mixed else torch.ones_like(of_source.shares)
         weights = weights - (covered * shares).amax(dim=1)
     return weights.clamp(min=0)
+
+
+def background_of_batch(boxes: Tensor, counts: list[int], truth: Truth, mixed: bool) -> Tensor:
+    """``background_weights`` of boxes of all images, ``counts`` of each in order: ones if nothing is ignored."""
+    if not truth.some_ignored:
+        return boxes.new_ones(len(boxes))
+    parts = zip(boxes.split(counts), truth.per_image(), strict=True)
+    return torch.cat([background_weights(b, instances, mixed) for b, instances in parts])
 
 
 def silenced(values: Tensor, weights: Tensor) -> Tensor:
