@@ -15,6 +15,7 @@ from mixdet.recipes.load import load_recipe
 from mixdet.recipes.recipe import Recipe
 from mixdet.training.distributed import World
 from mixdet.training.files import write_atomically
+from mixdet.training.weights import read_card
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,18 @@ class RunFolder:
         return self.root / "weights" / f"{detector}-{which}.safetensors"
 
     def shipped(self) -> Path:
-        """The weights to use: the best of the first detector, or its last where nothing was selected."""
-        for which in ("best", "last"):
-            for name in ("teacher", "student"):
-                if (path := self.weights(name, which)).is_file():
-                    return path
+        """The weights to use: of the best of each detector the one that scored higher; else the first one's last.
+
+        Raises:
+            MixdetError: none are written yet.
+        """
+        key = load_recipe(self.recipe).evaluation.select_by.upper()
+        best = sorted((self.root / "weights").glob("*-best.safetensors"), reverse=True)  # equal: teacher over student
+        if best:
+            return max(best, key=lambda path: read_card(path).scores.get(key, 0.0))
+        for name in ("teacher", "student"):
+            if (path := self.weights(name, "last")).is_file():
+                return path
         raise MixdetError(f"{self.root}: no weights yet; the run writes them at its evaluations and at its end")
 
     @classmethod
@@ -76,7 +84,7 @@ class RunFolder:
         folder = cls(root)
         if not folder.recipe.is_file():
             raise MixdetError(f"{root}: not a run folder (no recipe.yaml in it); give a folder that mixdet train named")
-        return folder, load_recipe(str(folder.recipe), [])
+        return folder, load_recipe(folder.recipe)
 
     def write_environment(self, world: World) -> None:
         """Versions and device, in env.json."""

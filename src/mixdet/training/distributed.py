@@ -18,7 +18,7 @@ from mixdet.errors import EnvironmentFault, MixdetError
 from mixdet.methods import Method
 
 CPU = torch.device("cpu")
-TIMEOUT = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=30)  # the others wait while the first process evaluates
 
 
 @dataclass(frozen=True)

@@ -55,17 +55,26 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightsCard]:
     Raises:
         MixdetError: missing, damaged, or not written by mixdet.
     """
+    card = read_card(path)
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118  (not a dict)
+
+
+def read_card(path: Path) -> WeightsCard:
+    """The card of a weights file; its tensors are not read.
+
+    Raises:
+        MixdetError: missing, damaged, or not written by mixdet.
+    """
     if not path.is_file():
         raise MixdetError(f"{path}: no such weights file; give a run folder or a .safetensors that mixdet wrote")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        card = json.loads(metadata["mixdet"])
+            card = json.loads((file.metadata() or {})["mixdet"])
         if card.pop("format") != FORMAT:
             raise MixdetError(f"{path}: written by another version of mixdet; install that version, or train again")
         card["classes"], card["category_ids"] = tuple(card["classes"]), tuple(card["category_ids"])
-        return tensors, WeightsCard(**card)
+        return WeightsCard(**card)
     except (SafetensorError, OSError) as fault:
         raise MixdetError(f"{path}: damaged weights file ({fault}); copy it again") from None
     except (KeyError, TypeError, json.JSONDecodeError):
