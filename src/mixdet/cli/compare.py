@@ -14,10 +14,13 @@ from mixdet.recipes.load import load_recipe
 from mixdet.recipes.study import load_study, study_names
 from mixdet.runs.compare import Entry, compare, comparison_table, slug
 from mixdet.runs.dry_run import dry_runs
+from mixdet.training.distributed import is_spawned
 
 
 def run(args: argparse.Namespace) -> int:
     """Run what is missing of a study, or of a list of recipes, and print the table."""
+    if is_spawned():
+        raise MixdetError("compare: starts as many processes as run.devices says; run it without torchrun")
     console = Console()
     title, entries, seeds = selection(args.studies, args.overrides, args.rows)
     seeds = args.seeds or seeds
@@ -32,10 +35,13 @@ def run(args: argparse.Namespace) -> int:
 
     done = compare(title, entries, seeds, results, command, console)
     console.print(comparison_table(title, entries, done))
-    console.print(f"{done[0].metric}, {done[0].split} split; mean ± sd over seeds; paired difference [95 % interval]")
+    measured = f"{done[0].metric}, selected weights on {done[0].split}"
+    console.print(
+        f"{measured}; mean ± sd over seeds; paired difference [95 % interval]", highlight=False, soft_wrap=True
+    )
     for entry in entries:
         if entry.note:
-            console.print(f"{entry.name}: {entry.note}", highlight=False)
+            console.print(f"{entry.name}: {entry.note}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -45,7 +51,7 @@ def selection(
     """Title, rows and seeds of one study, or of several recipes as the rows of one table.
 
     Raises:
-        MixdetError: a study among several names, or a row that does not exist.
+        MixdetError: a study among several names, two recipes of one name, or a row that does not exist.
     """
     studies = [name for name in names if is_study(name)]
     if studies and len(names) > 1:
@@ -58,14 +64,17 @@ def selection(
             for row in chosen
         ]
         return study.name, entries, study.seeds
-    unknown = set(rows or ()) - set(names)
-    if unknown:
-        raise MixdetError(f"command line: --rows {min(unknown)}: not among the recipes {', '.join(names)}")
+    stems = [Path(name).stem for name in names]
+    if twice := {stem for stem in stems if stems.count(stem) > 1}:
+        raise MixdetError(f"command line: two of the recipes are called {min(twice)}; rename one")
+    if unknown := set(rows or ()) - set(stems):
+        raise MixdetError(f"command line: --rows {min(unknown)}: not among the recipes {', '.join(stems)}")
     entries = [
-        Entry(Path(name).stem, lambda seed, name=name: load_recipe(name, [*overrides, f"seed={seed}"]))  # type: ignore[misc]
-        for name in (rows or names)
+        Entry(stem, lambda seed, name=name: load_recipe(name, [*overrides, f"seed={seed}"]))  # type: ignore[misc]
+        for stem, name in zip(stems, names, strict=True)
+        if not rows or stem in rows
     ]
-    return " and ".join(Path(name).stem for name in names), entries, (0,)
+    return " and ".join(stems), entries, (0,)
 
 
 def is_study(name: str) -> bool:

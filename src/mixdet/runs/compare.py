@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -21,10 +22,11 @@ from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation
 from mixdet.recipes.recipe import Recipe
 from mixdet.runs import commands
-from mixdet.runs.fit import FitResult
+from mixdet.runs.folder import RunFolder
+from mixdet.training.distributed import spawn
 
-# 97.5 % quantiles of Student's t for 1 to 9 degrees of freedom
-T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+# 97.5 % quantiles of Student's t for 1 to 10 degrees of freedom; the last is an upper bound for more
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,11 @@ class Result:
 
     Attributes:
         study, row, seed: which run.
-        split: the data set that was measured on, "test" or "val".
+        split: the data set that the selected weights were measured on, "test" or, without one, "val".
         metric: full name.
         numbers: short name -> percent.
         steps: optimizer steps.
-        cpu_seconds: processor time of the run, evaluation included.
+        cpu_seconds: processor time, evaluation included; of an interrupted run, that since it was last resumed.
         recipe: digest of everything that determines the result.
         command: that makes this line.
         commit: of the code, or its version.
@@ -97,8 +99,14 @@ def compare(
 
     Returns:
         All results asked for, in the order of ``entries``, then seeds.
+
+    Raises:
+        MixdetError: a row with a defect, or with nothing to measure on, before the first is run.
     """
     recipes = {(entry.name, seed): entry.recipe(seed) for entry in entries for seed in seeds}  # all checked first
+    for (row, _), recipe in recipes.items():
+        if recipe.data.val is None and recipe.data.test is None:
+            raise MixdetError(f"{row}: data.val=null: there is nothing to compare by; give it data.val or data.test")
     known = {(r.row, r.seed, r.recipe): r for r in read_results(results) if r.study == title}
     for seed in seeds:
         for entry in entries:
@@ -190,22 +198,15 @@ def interval(differences: Sequence[float]) -> str:
 
 def half_width(differences: Sequence[float]) -> float:
     """Half of the 95 % interval of the mean of at least two differences."""
-    freedom = len(differences) - 1
-    quantile = T_QUANTILES[freedom - 1] if freedom <= len(T_QUANTILES) else 2.2
+    quantile = T_QUANTILES[min(len(differences) - 1, len(T_QUANTILES)) - 1]
     return quantile * stdev(differences) / math.sqrt(len(differences))
 
 
 def _run(title: str, row: str, seed: int, recipe: Recipe, folder: Path, command: str, console: Console) -> Result:
-    began = time.process_time()
+    began = _cpu_seconds()
     recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"out": str(folder)})})
-    known = (folder / "recipe.yaml").is_file()
-    if known and not any((folder / "checkpoints").glob("step-*")):  # stopped before its first checkpoint
-        shutil.rmtree(folder)
-        known = False
-    result = commands.resume(folder, console=console) if known else commands.train(recipe, console=console)
-    if result.exit_code:
-        raise SystemExit(result.exit_code)
-    split, measured = _measured(result)
+    split: Literal["val", "test"] = "val" if recipe.data.test is None else "test"
+    measured = _train(recipe, folder, console) or commands.evaluate(folder, split=split)
     return Result(
         title,
         row,
@@ -213,20 +214,43 @@ def _run(title: str, row: str, seed: int, recipe: Recipe, folder: Path, command:
         split,
         measured.metric,
         {name: None if value is None else round(100 * value, 4) for name, value in measured.numbers.items()},
-        result.step,
-        round(time.process_time() - began, 1),
+        recipe.schedule.steps,
+        round(_cpu_seconds() - began, 1),
         digest(recipe),
         command,
-        CODE,
+        code_version(),
     )
 
 
-def _measured(result: FitResult) -> tuple[str, Evaluation]:
-    if result.test is not None:
-        return "test", result.test
-    if not result.val:
-        raise MixdetError("data.val: nothing to compare by; give the recipe data.val or data.test")
-    return "val", next(iter(result.val.values()))
+def _train(recipe: Recipe, folder: Path, console: Console) -> Evaluation | None:
+    """Train, or go on, to the end, in as many processes as the recipe says; what was measured on its test split."""
+    resumable = _resumable(folder, digest(recipe))
+    if not resumable and (folder / "recipe.yaml").is_file():
+        shutil.rmtree(folder)
+    if recipe.run.devices > 1:
+        file = folder.with_name(f"{folder.name}.yaml")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(recipe.to_yaml(), "utf-8")
+        code = spawn(["resume", str(folder)] if resumable else ["train", str(file)], recipe.run.devices)
+        test = None
+    else:
+        result = commands.resume(folder, console=console) if resumable else commands.train(recipe, console=console)
+        code, test = result.exit_code, result.test
+    if code:
+        raise SystemExit(code)
+    return test
+
+
+def _resumable(folder: Path, wanted: str) -> bool:
+    """Whether ``folder`` holds a run of the recipe with that digest, with a checkpoint to go on from."""
+    if not (folder / "recipe.yaml").is_file() or not any((folder / "checkpoints").glob("step-*")):
+        return False
+    return digest(RunFolder.open(folder)[1]) == wanted
+
+
+def _cpu_seconds() -> float:
+    """Of this process and those it has waited for."""
+    return sum(os.times()[:4])
 
 
 def code_version() -> str:
