@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from recipes_for_tests import QUICK
 
 from mixdet.cli.main import main
 from mixdet.data.scenes import scenes
 from mixdet.training.weights import read_weights
+from recipes_for_tests import QUICK
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,7 @@ def test_a_run_leaves_recipe_metrics_weights_and_pictures(run: Path) -> None:
             assert picture.width > 300
 
 
-def test_the_table_names_the_metric_and_where_the_files_are(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_names_the_metric_and_where_the_files_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *QUICK, "schedule.steps=1", f"run.out={tmp_path / 'r'}"]) == 0
     text = capsys.readouterr().out
     assert "COCO AP @[IoU=0.50:0.95 | area=all | maxDets=100]" in text

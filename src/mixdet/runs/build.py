@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from mixdet.data.check import check_images
@@ -12,6 +13,7 @@ from mixdet.data.splits import labeled_subset, select_files
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors import ROI_CLS_LOSSES, FasterRCNN, build_backbone
 from mixdet.errors import MixdetError
+from mixdet.evaluation import match_classes
 from mixdet.methods import Method, Supervised
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, Uniform
@@ -40,6 +42,25 @@ def build_dataset(section: SourceSection) -> DetectionDataset:
         raise MixdetError(f"{section.path}: no images; give a data set with at least one")
     check_images(dataset)
     return dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The data sets of a run, checked; labels of val and test are matched to the training classes by name."""
+
+    labeled: DetectionDataset
+    val: DetectionDataset | None
+    test: DetectionDataset | None
+
+    @classmethod
+    def open(cls, recipe: Recipe) -> Data:
+        """Read and check everything before step 1."""
+        labeled = build_dataset(recipe.data.labeled)
+        others = [None if s is None else build_dataset(s) for s in (recipe.data.val, recipe.data.test)]
+        for other in others:
+            if other is not None:
+                match_classes(labeled.classes, other.classes)
+        return cls(labeled, *others)
 
 
 def build_detector(section: DetectorSection, num_classes: int, *, weights: bool = True) -> FasterRCNN:

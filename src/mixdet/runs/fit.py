@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.streams import PackedBatch, stream_batches
-from mixdet.evaluation import Evaluation, evaluate, match_classes
+from mixdet.evaluation import Evaluation, evaluate
 from mixdet.methods import Method
+from mixdet.recipes import notes
 from mixdet.recipes.recipe import Recipe
-from mixdet.runs.build import build_dataset, build_detector, build_method, build_schedule, training_view
+from mixdet.runs.build import Data, build_detector, build_method, build_schedule, training_view
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, save_picture
 from mixdet.runs.signals import StopRequest
@@ -48,25 +50,6 @@ class FitResult:
     val: dict[str, Evaluation] = field(default_factory=dict)
     test: Evaluation | None = None
     shipped: Path | None = None
-
-
-@dataclass
-class Data:
-    """The data sets of a run, checked; labels of val and test are matched to the training classes by name."""
-
-    labeled: DetectionDataset
-    val: DetectionDataset | None
-    test: DetectionDataset | None
-
-    @classmethod
-    def open(cls, recipe: Recipe) -> Data:
-        """Read and check everything before step 1."""
-        labeled = build_dataset(recipe.data.labeled)
-        others = [None if s is None else build_dataset(s) for s in (recipe.data.val, recipe.data.test)]
-        for other in others:
-            if other is not None:
-                match_classes(labeled.classes, other.classes)
-        return cls(labeled, *others)
 
 
 def fit(recipe: Recipe, name: str, *, world: World, console: Console, resume: RunFolder | None = None) -> FitResult:
@@ -153,7 +136,7 @@ class Run:
             )
         if done < self.schedule.steps:
             self._checkpoint(done)
-            return FitResult(self._root, done, stop.exit_code)
+            return FitResult(None if self.folder is None else self.folder.root, done, stop.exit_code)
         return self._finish()
 
     def _restore(self, resume: RunFolder) -> int:
@@ -162,14 +145,16 @@ class Run:
         checkpoint.restore(self.method, self.optimizer)
         self.best = checkpoint.notes["best"]
         for line in complaints:
-            self._say(f"[yellow]{line}; going on from step {checkpoint.step}[/]")
+            self._say(f"{line}; going on from step {checkpoint.step}", "yellow")
         return checkpoint.step
 
     def _introduce(self, start: int) -> None:
         recipe, data = self.recipe, self.data
         for dataset in (data.labeled, data.val, data.test):
             for note in () if dataset is None else dataset.notes:
-                self._say(f"[yellow]{note}[/]")
+                self._say(note, "yellow")
+        for note in notes(recipe):
+            self._say(note, "yellow")
         self._say(
             f"{data.labeled.name}: {len(data.labeled)} images, {len(data.labeled.labels)} boxes, "
             f"{len(data.labeled.classes)} classes; {recipe.detector.body}, preset {recipe.detector.preset}, "
@@ -217,8 +202,8 @@ class Run:
 
     def _evaluate(self, step: int, metrics: MetricsFile | None) -> None:
         """Evaluate each detector on val, and keep the weights of the best; the first process alone."""
+        results: dict[str, Evaluation] = {}
         if self.folder is not None and self.data.val is not None:
-            results = {}
             for name, detector in self.method.detectors().items():
                 result = self._measure(detector, self.data.val)
                 results[name] = result
@@ -230,7 +215,7 @@ class Run:
                 if score is not None and score > self.best.get(name, {}).get("score", -1.0):
                     self.best[name] = {"score": score, "step": step}
                     self._save_weights(name, detector, "best", step, result)
-            self.evaluated = (step, results)
+        self.evaluated = (step, results)
         self.world.barrier()
 
     def _measure(self, detector: Detector, dataset: DetectionDataset) -> Evaluation:
@@ -273,36 +258,38 @@ class Run:
         save_weights(self.folder.weights(name, which), detector, card)
 
     def _finish(self) -> FitResult:
-        """Last weights, the test split once with the selected ones, pictures."""
+        """Last weights; the test split, once, and pictures with the weights that are shipped."""
         step = self.schedule.steps
+        if self.evaluated[0] != step:  # resumed after the last step
+            self._evaluate(step, None)
         if self.folder is None:
-            return FitResult(self._root, step)
-        evaluated, results = self.evaluated
+            return FitResult(None, step)
+        results = self.evaluated[1]
         for name, detector in self.method.detectors().items():
-            self._save_weights(name, detector, "last", step, results.get(name) if evaluated == step else None)
+            self._save_weights(name, detector, "last", step, results.get(name))
         shipped = self.folder.shipped()
-        detector = next(iter(self.method.detectors().values()))
-        test = None
-        if self.data.test is not None:
-            tensors, card = read_weights(shipped)
-            as_module(self.method.detectors()[card.which]).load_state_dict(tensors)
-            test = self._measure(self.method.detectors()[card.which], self.data.test)
+        tensors, card = read_weights(shipped)
+        detector = self.method.detectors()[card.which]
+        as_module(detector).load_state_dict(tensors)
+        test = None if self.data.test is None else self._measure(detector, self.data.test)
+        self._draw(detector)
+        return FitResult(self.folder.root, step, 0, results, test, shipped)
+
+    def _draw(self, detector: Detector) -> None:
+        """Pictures of what was trained on and of what is found."""
         shown = self.data.val or self.data.test or self.data.labeled
-        if count := min(self.recipe.evaluation.visualize, len(shown)):
-            some = shown.subset(range(count))
-            found = draw_found(some, self._detections(detector, some), self.data.labeled.classes)
-            save_picture(found, self.folder.images / "detections.png")
-            inputs = mixed_inputs(self.recipe, self.data.labeled, count, detector.stride)
-            save_picture(draw_inputs(inputs, self.data.labeled.classes), self.folder.images / "inputs.png")
-        return FitResult(self.folder.root, step, 0, results if evaluated == step else {}, test, shipped)
+        count = min(self.recipe.evaluation.visualize, len(shown))
+        if self.folder is None or count == 0:
+            return
+        classes, some = self.data.labeled.classes, shown.subset(range(count))
+        found = draw_found(some, self._detections(detector, some), classes)
+        save_picture(found, self.folder.images / "detections.png")
+        inputs = mixed_inputs(self.recipe, self.data.labeled, count, detector.stride)
+        save_picture(draw_inputs(inputs, classes), self.folder.images / "inputs.png")
 
-    @property
-    def _root(self) -> Path | None:
-        return None if self.folder is None else self.folder.root
-
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, style: str = "") -> None:
         if self.world.is_first:
-            self.console.print(text, highlight=False)
+            self.console.print(Text(text, style))
 
     def _console(self) -> Console:
         return self.console if self.world.is_first else Console(quiet=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
@@ -89,11 +90,10 @@ class Display:
             self.live.update(Group(self.progress, _losses(window)))
         elif time.monotonic() - self._said > QUIET_INTERVAL or step == self.total:
             self._said = time.monotonic()
-            left = self.progress.tasks[0].time_remaining
-            eta = f"{left:.0f} s left" if left is not None else ""
+            left = timedelta(seconds=round((self.total - step) * window.seconds_per_step))
             losses = "  ".join(f"{name} {value:.3f}" for name, value in window.values.items())
             self.console.print(
-                f"step {step}/{self.total}  {eta}  {text}  lr {window.lr:.2e}  {losses}", highlight=False
+                f"step {step}/{self.total}  {left} left  {text}  lr {window.lr:.2e}  {losses}", highlight=False
             )
 
 
@@ -126,6 +126,10 @@ class Window:
     @property
     def images_per_second(self) -> float:
         return sum(r.images for r in self.reports) / max(sum(r.seconds for r in self.reports), 1e-9)
+
+    @property
+    def seconds_per_step(self) -> float:
+        return sum(r.seconds for r in self.reports) / len(self.reports)
 
     @property
     def waiting_share(self) -> float:
