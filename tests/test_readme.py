@@ -1,0 +1,140 @@
+"""The README is true: its Python runs, its commands and its study are understood, its files exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+from mixdet.cli.arguments import parse
+from mixdet.recipes import load_recipe, load_study
+from recipes_for_tests import quick_recipe
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[list[str]]:
+    """Every ``mixdet`` command line, in blocks and within sentences, as words."""
+    text = re.findall(r"`(?:uv run )?(mixdet [^`]+)`", README)
+    text += re.findall(r"^ *(?:pip install uv && )?uv run (mixdet .+?)(?:  +#.*)?$", README, re.MULTILINE)
+    return [shlex.split(line) for line in text]
+
+
+def detection() -> dict[str, Any]:
+    """torchvision's Faster R-CNN on two tiny images."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 7, stride=8, padding=3), nn.ReLU())
+    backbone.out_channels = 8  # type: ignore[assignment]
+    anchors = AnchorGenerator(sizes=((16, 32),), aspect_ratios=((1.0,),))
+    model = FasterRCNN(backbone, 3, min_size=48, max_size=64, rpn_anchor_generator=anchors)
+    images = [torch.rand(3, 48, 64), torch.rand(3, 56, 40)]
+    boxes = [[[4.0, 4.0, 30.0, 40.0]], [[2.0, 8.0, 36.0, 50.0], [1.0, 1.0, 20.0, 20.0]]]
+    targets = [{"boxes": torch.tensor(b), "labels": torch.ones(len(b), dtype=torch.int64)} for b in boxes]
+    return {"model": model, "loader": [(images, targets)] * 2}
+
+
+def classification() -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
+    return {"model": model, "loader": [(torch.rand(4, 3, 8, 8), torch.arange(4))] * 2}
+
+
+def trained(names: dict[str, Any], before: list[Tensor]) -> None:
+    assert torch.isfinite(names["loss"])
+    assert not any(torch.equal(a, b) for a, b in zip(before, names["model"].parameters(), strict=True))
+
+
+def test_there_is_a_test_for_every_block_of_python() -> None:
+    assert len(blocks("python")) == 3
+
+
+@pytest.mark.parametrize(("number", "make"), [(0, detection), (1, classification)])
+def test_mixing_in_ones_own_loop(number: int, make: Any) -> None:
+    names = make()
+    names["optimizer"] = torch.optim.SGD(names["model"].parameters(), lr=0.01)
+    before = [p.detach().clone() for p in names["model"].parameters()]
+    exec(blocks("python")[number], names)
+    trained(names, before)
+
+
+def test_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(quick_recipe(tmp_path / "run", "schedule.steps=1").to_yaml())
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (96, 64), "grey").save(tmp_path / "photos" / "grey.png")
+    names: dict[str, Any] = {}
+    exec(blocks("python")[2], names)
+    assert names["result"].shipped.is_file()
+    assert names["found"].files == ("grey.png",)
+    recipe = load_recipe(tmp_path / "run" / "recipe.yaml")
+    assert (recipe.method.mix, recipe.seed) == ("lossmix", 1)
+    assert "grey.png" in capsys.readouterr().out
+
+
+def test_every_command_is_one() -> None:
+    assert len(commands()) > 10
+    for _, *words in commands():
+        args = parse(words)
+        assert args is not None
+        if hasattr(args, "overrides"):  # their keys and values fit; files are not looked for
+            recipe = args.recipe if getattr(args, "recipe", None) and "/" not in args.recipe else None
+            load_recipe(recipe, args.overrides)
+
+
+def test_every_method_of_the_table_is_selected_by_its_override() -> None:
+    rows = [line.split("|")[1:3] for line in README.splitlines() if line.startswith("|") and "`" in line]
+    assert len(rows) == 12
+    for _, cell in rows:
+        (word,) = shlex.split(cell.strip().strip("`"))
+        changed = load_recipe("lossmix_voc", [word]) != load_recipe("lossmix_voc")
+        assert changed == (word != "method.mix=lossmix"), word
+
+
+def test_the_study_is_one(tmp_path: Path) -> None:
+    (text,) = blocks("yaml")
+    (tmp_path / "study.yaml").write_text(text)
+    study = load_study(tmp_path / "study.yaml")
+    assert [study.recipe_of(row).method.mix for row in study.rows] == [None, "lossmix"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md"])
+def test_linked_files_exist(page: str) -> None:
+    file = ROOT / page
+    links = re.findall(r"\]\(([^)#]+)\)", file.read_text("utf-8"))
+    for link in links:
+        assert "://" in link or (file.parent / link).exists(), link
+
+
+def test_published_numbers_are_those_of_the_studies() -> None:
+    rows = {**_paper("lossmix_table1", "r50_"), **_paper("lossmix_table3", "")}
+    for numbers in rows.values():
+        if numbers:
+            assert numbers in README or numbers in _UNLISTED, numbers
+
+
+def _paper(study: str, prefix: str) -> dict[str, str]:
+    found = {}
+    for row in load_study(study).rows:
+        if row.name.startswith(prefix) and row.paper:
+            found[f"{study}/{row.name}"] = f"{row.paper['ap']:.2f} / {row.paper['ap50']:.2f}"
+    return found
+
+
+_UNLISTED = {  # rows of the ablation that the README leaves out
+    f"{row.paper['ap']:.2f} / {row.paper['ap50']:.2f}"
+    for row in load_study("lossmix_table3").rows
+    if row.name in ("roi_only", "localization_only", "alpha_0.2", "alpha_5", "alpha_20")
+}
