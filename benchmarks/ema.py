@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import torch
 
@@ -13,7 +14,7 @@ from mixdet.teaching import EMATeacher
 DECAY = 0.9996
 
 
-def rows(rounds: int | None) -> list[Row]:
+def rows(rounds: int | None) -> Iterator[Row]:
     torch.manual_seed(0)
     student = FasterRCNN(20, build_backbone("resnet50", 256), PRESETS["torchvision"])
     teacher, other = EMATeacher(student), EMATeacher(student).network
@@ -28,5 +29,13 @@ def rows(rounds: int | None) -> list[Row]:
             new[key] = mine[key] * (1 - DECAY) + value * DECAY
         other.load_state_dict(new)
 
+    mine, source = list(other.parameters()), list(student.parameters())
+
+    @torch.no_grad()
+    def copied() -> None:
+        torch._foreach_copy_(mine, source)
+
     ratios, a, b = interleaved(ours, theirs, rounds or 31)
-    return [Row("EMA update / state-dict loop, R50-FPN", ratios, 0.15, note=milliseconds(a, b))]
+    yield Row("EMA update / state-dict loop, R50-FPN", ratios, 0.15, note=milliseconds(a, b))
+    ratios, a, b = interleaved(ours, copied, rounds or 31)
+    yield Row("EMA update / plain copy of the parameters", ratios, 1.5, note=milliseconds(a, b))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
@@ -42,11 +44,9 @@ def sides(num_classes: int) -> tuple[Work, Work]:
     return ours, theirs
 
 
-def rows(rounds: int | None) -> list[Row]:
-    table = []
+def rows(rounds: int | None) -> Iterator[Row]:
     for num_classes in (20, 80):
         ours, theirs = (repeated(side, 10) for side in sides(num_classes))
         ratios, a, b = interleaved(ours, theirs, rounds or 31)
         name = f"weighted RoI loss / fastrcnn_loss, {num_classes} classes"
-        table.append(Row(name, ratios, 1.5, note=milliseconds(a / 10, b / 10)))
-    return table
+        yield Row(name, ratios, 1.5, note=milliseconds(a / 10, b / 10))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
@@ -25,11 +26,21 @@ from mixdet.training.optim import build_optimizer
 CLASSES = 8  # of the drawn scenes
 
 
-def scene_batch(detector: FasterRCNN, count: int, size: int = 160, square: bool = False) -> Batch:
-    """Drawn scenes, longer side ``size``; stretched to size x size where ``square``, so that all sizes are equal."""
-    dataset = scenes("photo", count=count, size=size)
+def scene_batch(detector: FasterRCNN, count: int, size: int = 160, *, square: bool = False, empty: int = 0) -> Batch:
+    """Drawn scenes, longer side ``size``, shorter at least three quarters of it.
+
+    Args:
+        detector: whose canvas.
+        count: of images.
+        size: in pixels.
+        square: stretch all to size x size, so that they are equal.
+        empty: so many of them without an object (few scenes are), the others with one at least.
+    """
+    dataset = scenes("photo", count=4 * count + 32 * empty, size=size)
+    objects = np.diff(dataset.offsets)
+    chosen = [*np.flatnonzero(objects == 0)[:empty], *np.flatnonzero(objects)[: count - empty]]
     examples = []
-    for i in range(count):
+    for i in sorted(map(int, chosen)):
         image, instances = dataset.image(i), dataset.instances(i)
         if square:
             height, width = image.shape[-2:]
@@ -62,15 +73,15 @@ def calm(body: nn.Module) -> None:
                 block.bn3.weight.mul_(0.1)
 
 
-def method_step(method: Supervised, batch: Batch, lr: float = 0.0) -> Callable[[], None]:
+def method_step(method: Supervised, batch: Batch, draw: int = 0) -> Callable[[], None]:
     """Forward, backward and optimizer of one step, the same draws in every call; rate 0 keeps the weights in place."""
-    optimizer = build_optimizer(method, "sgd", lr=lr)
+    optimizer = build_optimizer(method, "sgd", lr=0.0)
     method.train()
 
     def step() -> None:
         torch.manual_seed(0)
         optimizer.zero_grad(set_to_none=True)
-        losses = method(step=Step(0, 1, keyed_generator(0, "mix")), labeled=Views(weak=batch))
+        losses = method(step=Step(0, 1, keyed_generator(draw, "mix")), labeled=Views(weak=batch))
         losses.total.backward()
         optimizer.step()
 

@@ -169,12 +169,13 @@ class RoIHeads(nn.Module):
         return boxes[at], instance, iou[at]
 
     def _targets(self, boxes: Tensor, instance: Tensor, flat: Instances) -> tuple[Tensor, Tensor]:
-        """(R,) labels, and (R, 4) box targets that mean nothing where no instance is matched."""
+        """(R,) labels and (R, 4) box targets, zeros where no instance is matched."""
         if len(flat) == 0:
             return torch.zeros_like(instance), torch.zeros_like(boxes)
         at = instance.clamp(min=0)
-        labels = torch.where(instance >= 0, flat.labels[at] + 1, BACKGROUND)
-        return labels, self.box_coder.encode_single(flat.boxes[at], boxes)
+        matched = instance >= 0
+        targets = self.box_coder.encode_single(flat.boxes[at], boxes)
+        return torch.where(matched, flat.labels[at] + 1, BACKGROUND), torch.where(matched[:, None], targets, 0.0)
 
     def _weights(
         self, boxes: Tensor, counts: list[int], instance: Tensor, truth: Truth
