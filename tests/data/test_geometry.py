@@ -21,9 +21,7 @@ from mixdet.structures import Detections, Instances, keyed_generator
         ((2, 4000), 160, 213, (1, 213)),  # never 0 pixels
     ],
 )
-def test_short_and_long_side_rules(
-    size: tuple[int, int], short: int, long: int, expected: tuple[int, int]
-) -> None:
+def test_short_and_long_side_rules(size: tuple[int, int], short: int, long: int, expected: tuple[int, int]) -> None:
     assert resized(*size, short, long) == expected
 
 

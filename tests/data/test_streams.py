@@ -32,7 +32,9 @@ def batches(count: int, **changes: object) -> list[PackedBatch]:
 
 def same(a: PackedBatch, b: PackedBatch) -> bool:
     tensors = ("images", "sizes", "affines", "boxes", "labels", "ignored")
-    return a.names == b.names and a.counts == b.counts and all(torch.equal(getattr(a, t), getattr(b, t)) for t in tensors)
+    return (
+        a.names == b.names and a.counts == b.counts and all(torch.equal(getattr(a, t), getattr(b, t)) for t in tensors)
+    )
 
 
 def test_workers_change_nothing() -> None:
