@@ -16,6 +16,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from mixdet.cli.arguments import parse
 from mixdet.recipes import load_recipe, load_study
+from mixdet.runs.build import build_dataset
 from recipes_for_tests import quick_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +102,15 @@ def test_every_method_of_the_table_is_selected_by_its_override() -> None:
         (word,) = shlex.split(cell.strip().strip("`"))
         changed = load_recipe("lossmix_voc", [word]) != load_recipe("lossmix_voc")
         assert changed == (word != "method.mix=lossmix"), word
+
+
+def test_the_quickstart_is_described_as_it_is() -> None:
+    recipe = load_recipe()
+    labeled = build_dataset(recipe.data.labeled)
+    count = f"{labeled.name}: {len(labeled)} images, {len(labeled.labels)} boxes, {len(labeled.classes)} classes; "
+    assert count + f"{recipe.detector.body}, preset {recipe.detector.preset}, " in README
+    assert f"for {recipe.schedule.steps} steps on {len(labeled)} drawn scenes" in README
+    assert f"learning rate {recipe.optim.lr:g} for a batch of {recipe.data.batch_size}\n" in README
 
 
 def test_the_study_is_one(tmp_path: Path) -> None:
