@@ -1,7 +1,7 @@
-"""Run, or go on running, the evidence on supervised mixing; print its tables.
+"""Run, or go on running, the evidence on supervised mixing; write its tables into supervised_mixing.md.
 
     python docs/evidence/supervised_mixing.py --data FOLDER            run what is missing, most wanted first
-    python docs/evidence/supervised_mixing.py --data FOLDER --tables   print the tables of what is there
+    python docs/evidence/supervised_mixing.py --data FOLDER --tables   only write the tables of what is there
 
 FOLDER holds bccd/ and fod_bright2dark/ in COCO JSON. Run it from the repository's root; start two to use two cores: a
 run that another process has begun is left to it.
@@ -20,13 +20,15 @@ import torch
 from rich.console import Console
 
 from mixdet.cli.compare import selection
-from mixdet.runs.compare import compare, comparison_table, digest, read_results
+from mixdet.runs.compare import compare, digest
+from mixdet.runs.comparison import comparison_markdown, read_results
 
 HERE = Path(__file__).parent
 WORK = Path("evidence-runs")
 SETS = ("bccd_20", "bccd_41", "bccd_all", "fod_10", "scenes")
 BATCHES = (("baseline", "lossmix"), ("union", "half"), ("noise", "swapped"))  # most wanted first
 SEEDS = (0, 1, 2)
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 
 def results_file(name: str) -> Path:
@@ -73,29 +75,35 @@ def run_one(name: str, row: str, seed: int, console: Console) -> None:
         compare(title, entries, [seed], results_file(name), lambda *_: shlex.join(words), console, WORK / "runs")
 
 
-def print_tables(console: Console) -> None:
-    """One table a set, of the rows that are there, and a list of what is missing."""
-    missing = []
+def write_tables() -> str:
+    """One table a set, of the runs that are there, and a list of what is missing; also into the page."""
+    text, missing, spent = "", [], 0.0
     for name in SETS:
-        title, entries, _ = selection([str(HERE / "studies" / f"{name}.yaml")], [], None)
+        _, entries, _ = selection([str(HERE / "studies" / f"{name}.yaml")], [], None)
         results = read_results(results_file(name))
-        console.print(comparison_table(title, entries, results))
+        text += f"**{name}**, test split, percent:\n\n{comparison_markdown(entries, results)}\n"
         have = {(r.row, r.seed) for r in results}
         missing += [f"{name}/{e.name}/{seed}" for e in entries for seed in SEEDS if (e.name, seed) not in have]
-    console.print(f"missing: {', '.join(missing) or 'none'}", highlight=False)
+        spent += sum(r.cpu_seconds for r in results)
+    text += f"{spent / 3600:.1f} CPU-hours so far. Missing ({len(missing)}): {', '.join(missing) or 'none'}.\n"
+    page = HERE / "supervised_mixing.md"
+    before, _, rest = page.read_text("utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", "utf-8")
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with bccd/ and fod_bright2dark/")
-    parser.add_argument("--tables", action="store_true", help="print tables, run nothing")
+    parser.add_argument("--tables", action="store_true", help="write tables, run nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=160)
     prepare(args.data)
     if not args.tables:
         run_all(console)
-    print_tables(console)
+    console.print(write_tables(), highlight=False, markup=False)
 
 
 if __name__ == "__main__":

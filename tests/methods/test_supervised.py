@@ -132,7 +132,9 @@ def test_reg_mixes_half_of_the_batch_within_itself(
     detector: FasterRCNN, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Batch] = []
-    monkeypatch.setattr(FasterRCNN, "losses", lambda self, features, b: seen.append(b) or Losses({"x": b.weights.sum()}))
+    monkeypatch.setattr(
+        FasterRCNN, "losses", lambda self, features, b: seen.append(b) or Losses({"x": b.weights.sum()})
+    )
     mix = Mix(lam=Fixed(0.5), pairing="roll")
     losses_of(Supervised(detector, mix, mixed_fraction=0.5), batch, at(0))
     assert [sorted(ids) for ids in seen[0].ids[:2]] == [sorted(batch.ids[0] | batch.ids[1])] * 2

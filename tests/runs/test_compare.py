@@ -19,12 +19,13 @@ from mixdet.cli.main import main
 from mixdet.recipes import load_recipe
 from mixdet.runs import commands
 from mixdet.runs import compare as module
-from mixdet.runs.compare import (
+from mixdet.runs.compare import digest
+from mixdet.runs.comparison import (
     T_QUANTILES,
     Entry,
     Result,
+    comparison_markdown,
     comparison_table,
-    digest,
     half_width,
     interval,
     of_row,
@@ -162,7 +163,7 @@ def test_a_changed_recipe_is_run_again(study: str, calls: list[str], monkeypatch
     assert main(words) == 0
     with monkeypatch.context() as patch:
         _interrupt(patch, step=1)
-        assert main([*words, "optim.lr=2e-3"]) == 143
+        assert main([*words, "optim.lr=4e-3"]) == 143
     assert main([*words, "optim.lr=3e-3"]) == 0  # what was interrupted is another run
     assert calls == ["train"] * 3
     assert main(words) == 0
@@ -200,7 +201,7 @@ def test_recipes_are_rows_too(study: str, capsys: pytest.CaptureFixture[str]) ->
         ("one and two", "two", 0),
     ]
     table = capsys.readouterr().out.split("one and two")[-1].split()
-    assert {"row", "one", "two", "AP", "paper"} <= set(table)
+    assert {"row", "one", "two", "AP"} <= set(table)
     commands_of = [shlex.split(r.command)[1:] for r in _results("runs/compare/one_and_two.jsonl")]
     assert main(commands_of[1]) == 0  # there already
     assert len(_results("runs/compare/one_and_two.jsonl")) == 2
@@ -290,6 +291,10 @@ def test_the_table() -> None:
     assert rows[0] == ["Title"]
     assert rows[1] == ["row", "AP", "AP - base", "paper", "AP50", "AP50 - base", "paper"]
     assert rows[2] == ["base", "11.00 ± 1.41 (n=2)", "53.30", "22.00 ± 2.83 (n=2)", "78.89"]
+    markdown = comparison_markdown(entries, results).splitlines()
+    assert markdown[0] == "| row | AP | AP - base | paper | AP50 | AP50 - base | paper |"
+    assert markdown[1] == "| --- | --: | --: | --: | --: | --: | --: |"
+    assert markdown[3].startswith("| own | 13.00 ± 0.00 (n=2) | +2.00 [-10.71, +14.71] |  | ")
     assert rows[3] == [
         "own",
         "13.00 ± 0.00 (n=2)",

@@ -12,7 +12,8 @@ from rich.console import Console
 from mixdet.errors import MixdetError
 from mixdet.recipes.load import load_recipe
 from mixdet.recipes.study import load_study, study_names
-from mixdet.runs.compare import Entry, compare, comparison_table, slug
+from mixdet.runs.compare import compare, slug
+from mixdet.runs.comparison import Entry, comparison_table
 from mixdet.runs.dry_run import dry_runs
 from mixdet.training.distributed import is_spawned
 

@@ -65,7 +65,8 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
-        return value if not isinstance(value, str) else cls.expand(value) or value
+        keys = cls.expand(value) if isinstance(value, str) else None
+        return value if keys is None else keys
 
 
 class Choice(Section):

@@ -16,8 +16,8 @@ from mixdet.errors import MixdetError
 
 SPLITS: dict[str, int] = {"train": 400, "val": 100, "test": 200}  # and how many images each has by default
 SIZE = 160
-# Set once, so that the quickstart (tiny heads on EfficientNet-Lite0, all 400 labels, 1600 images seen) ends at an AP50 of
-# 0.6 to 0.9 on val. At 0.7 it ended at 0.606 with LossMix.
+# Set once, so that the quickstart (tiny heads on EfficientNet-Lite0, all 400 labels, 1600 images seen) ends at an
+# AP50 of 0.6 to 0.9 on val. At 0.7 it ended at 0.606 with LossMix.
 DIFFICULTY = 0.6
 
 _MIN_SIZE, _MAX_SIZE = 64, 2048
