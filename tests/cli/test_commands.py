@@ -76,7 +76,7 @@ def test_the_table_names_the_metric_and_where_the_files_are(tmp_path: Path, caps
     assert main(["train", *QUICK, "schedule.steps=1", f"run.out={tmp_path / 'r'}"]) == 0
     text = capsys.readouterr().out
     assert "COCO AP @[IoU=0.50:0.95 | area=all | maxDets=100]" in text
-    assert "learning rate 0.001 for a batch of 4" in text
+    assert "learning rate 0.002 for a batch of 4" in text
     assert f"weights   {tmp_path / 'r' / 'weights' / 'student'}" in text
     assert f"pictures  {tmp_path / 'r' / 'images'}" in text
 
@@ -202,3 +202,30 @@ def test_predict_names_images_it_cannot_read(run: Path, tmp_path: Path, capsys: 
     (tmp_path / "empty").mkdir()
     assert main(["predict", str(run), str(tmp_path / "empty"), "--out", str(tmp_path / "o")]) == 2
     assert "no images" in one_line(capsys)
+
+
+def test_own_data_without_own_validation_data_says_which_setting_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = coco(tmp_path, lambda content: None)
+    assert main(["train", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
+    line = one_line(capsys)
+    assert line.startswith("mixdet: error: data.val=scenes:photo/val,count=4,size=96 does not go with data.labeled="), (
+        line
+    )
+    assert "set data.val=FILE, or data.val=null" in line
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["train", "train.json"], "write data.labeled=train.json"),
+        (["compare", "lossmix_tabel3"], "lossmix_table3"),
+        (["eval", "nowhere"], "no such run folder"),
+    ],
+)
+def test_what_a_newcomer_types_is_answered_with_what_to_type(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    assert said in one_line(capsys)

@@ -121,7 +121,7 @@ def test_two_targets_equal_background_pull_where_boxes_are_apart(detector: Faste
     shared = losses_of(Supervised(detector, mix), batch, at(0))
     detector.rpn.background_pull = detector.roi_heads.background_pull = 0.0
     weighted = losses_of(Supervised(detector, mix), batch, at(0))
-    # not equal to the last digit: anchors in the dead band of one image count as background of the other (uda.md 2.3),
+    # not equal to the last digit: anchors in the dead band of one image count as background of the other,
     # and each run of the literal form appends its own ground truth to the proposals
     for name in ("rpn_cls", "roi_cls"):
         gap = abs(literal.terms[name] - shared.terms[name])

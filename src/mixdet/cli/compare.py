@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mixdet.errors import MixdetError
-from mixdet.recipes.load import load_recipe
+from mixdet.recipes.load import load_recipe, recipe_names
 from mixdet.recipes.study import load_study, study_names
 from mixdet.runs.compare import compare, slug
 from mixdet.runs.comparison import Entry, comparison_table
@@ -65,11 +65,17 @@ def selection(
             for row in chosen
         ]
         return study.name, entries, study.seeds
+    known = recipe_names()
+    if unknown := [name for name in names if name not in known and not Path(name).exists()]:
+        raise MixdetError(
+            f"command line: no study, recipe or file {unknown[0]!r} (studies: {', '.join(study_names())}; "
+            f"recipes: {', '.join(known)})"
+        )
     stems = [Path(name).stem for name in names]
     if twice := {stem for stem in stems if stems.count(stem) > 1}:
         raise MixdetError(f"command line: two of the recipes are called {min(twice)}; rename one")
-    if unknown := set(rows or ()) - set(stems):
-        raise MixdetError(f"command line: --rows {min(unknown)}: not among the recipes {', '.join(stems)}")
+    if strange := set(rows or ()) - set(stems):
+        raise MixdetError(f"command line: --rows {min(strange)}: not among the recipes {', '.join(stems)}")
     entries = [
         Entry(stem, lambda seed, name=name: load_recipe(name, [*overrides, f"seed={seed}"]))  # type: ignore[misc]
         for stem, name in zip(stems, names, strict=True)

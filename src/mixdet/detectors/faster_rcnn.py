@@ -27,7 +27,7 @@ class FasterRCNN(nn.Module):
         preset: the numbers.
         mixed_terms: loss terms in which ``Instances.shares`` count, of rpn_cls, rpn_box, roi_cls, roi_box: the check
             marks of LossMix's Table 3. A term left out takes every instance at its trust alone (Union).
-        background_pull: beta of uda.md 2.4. Each positive adds beta * (1 - share) * CE(background): 0 is the weighted
+        background_pull: beta. Each positive adds beta * (1 - share) * CE(background): 0 is the weighted
             union (the paper's implementation), 1 is eq. 6 to the letter with shared sampling.
         roi_cls_loss: elementwise loss of the RoI classifier (``cross_entropy`` or ``focal_loss``).
     """

@@ -80,7 +80,7 @@ DETECTRON2 = Preset(
     small_head_init=True,
 )
 """detectron2's Base-RCNN-FPN, which LossMix trains (supplement B). Unbiased Teacher and MUM change the RPN's positive
-fraction to 0.25 (ssod.md 1.0)."""
+fraction to 0.25."""
 
 TINY = Preset(
     fpn_channels=64,
@@ -93,6 +93,6 @@ TINY = Preset(
     head_channels=256,
     small_head_init=True,
 )
-"""Heads for images of 128 to 256 pixels on one CPU core (performance.md 1)."""
+"""Heads for images of 128 to 256 pixels on one CPU core."""
 
 PRESETS: dict[str, Preset] = {"torchvision": TORCHVISION, "detectron2": DETECTRON2, "tiny": TINY}

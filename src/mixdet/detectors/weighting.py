@@ -45,7 +45,7 @@ def background_weights(boxes: Tensor, instances: Instances, mixed: bool) -> Tens
     """Weight of each box as background: the sum of the shares of the images that call it background.
 
     An image calls a box background unless one of its own ignored instances covers it: w_bg(a) = sum_k l_k 1[a is a
-    counted negative under k] (uda.md 2.3), with shares that sum to one. Where the term is not mixed every image has
+    counted negative under k], with shares that sum to one. Where the term is not mixed every image has
     share one, so that one ignored instance is enough.
 
     Args:

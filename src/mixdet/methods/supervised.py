@@ -17,7 +17,7 @@ Deviations:
 
 - Step 4 is by default one matching against the union of the boxes with a weight each, which is how the supplement
   describes the implementation ("implicitly weighted union"); ``two_targets`` evaluates eq. 6 to the letter, with one
-  matching and one sampling a target set (uda.md 2.1 to 2.4).
+  matching and one sampling a target set (docs/methods/supervised.md).
 - An image paired with itself by the shuffle gives its plain loss; the paper does not say what happens then.
 - ``ema_decay`` adds a moving average beside the student, which the paper has not; it changes no gradient.
 """

@@ -95,6 +95,8 @@ def _text(name: str, package: str, kind: str) -> tuple[str, str]:
     if name in shipped:
         return f"{name}.yaml", files(package).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     path = Path(name)
+    if path.suffix == ".json":
+        raise MixdetError(f"{name}: looks like data, not like a {kind}; write data.labeled={name}")
     if not path.is_file():
         if path.exists():
             raise MixdetError(f"{name}: is not a file; give the path of a {kind}'s YAML")

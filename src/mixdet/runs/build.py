@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mixdet.data.check import check_images
 from mixdet.data.dataset import DetectionDataset
-from mixdet.data.geometry import WeakView
+from mixdet.data.geometry import WeakView, resized
 from mixdet.data.sources import open_dataset
 from mixdet.data.splits import labeled_subset, select_files
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
@@ -55,12 +57,23 @@ class Data:
     @classmethod
     def open(cls, recipe: Recipe) -> Data:
         """Read and check everything before step 1."""
-        labeled = build_dataset(recipe.data.labeled)
-        others = [None if s is None else build_dataset(s) for s in (recipe.data.val, recipe.data.test)]
-        for other in others:
-            if other is not None:
-                match_classes(labeled.classes, other.classes)
-        return cls(labeled, *others)
+        data = recipe.data
+        labeled = build_dataset(data.labeled)
+        return cls(labeled, *(_measured_on(labeled, name, getattr(data, name)) for name in ("val", "test")))
+
+
+def _measured_on(labeled: DetectionDataset, name: str, section: SourceSection | None) -> DetectionDataset | None:
+    if section is None:
+        return None
+    dataset = build_dataset(section)
+    try:
+        match_classes(labeled.classes, dataset.classes)
+    except MixdetError as fault:
+        raise MixdetError(
+            f"data.{name}={section.path} does not go with data.labeled={labeled.name}; set data.{name}=FILE, or "
+            f"data.{name}=null for none ({fault})"
+        ) from None
+    return dataset
 
 
 def build_detector(section: DetectorSection, num_classes: int, *, weights: bool = True) -> FasterRCNN:
@@ -118,6 +131,20 @@ def build_schedule(recipe: Recipe) -> Schedule:
 def training_view(data: DataSection) -> WeakView:
     """The weak view of training images."""
     return WeakView(tuple(data.short_sides), data.long_side, data.flip)
+
+
+def input_sizes(dataset: DetectionDataset, section: DataSection) -> str:
+    """How large images and boxes are once they are cut to size: what the choice of ``data.short_sides`` comes to."""
+    height, width = (int(side) for side in np.median(dataset.sizes, axis=0))
+    shorts = min(section.short_sides), max(section.short_sides)
+    small, large = (resized(height, width, short, section.long_side) for short in shorts)
+    text = f"images of {width} x {height} pixels (median) are trained at {small[1]} x {small[0]}"
+    if large != small:
+        text += f" to {large[1]} x {large[0]}"
+    if len(dataset.boxes):
+        sides = np.sqrt((dataset.boxes[:, 2:] - dataset.boxes[:, :2]).prod(axis=1))
+        text += f"; the median box has a side of {np.median(sides) * small[0] / height:.0f} pixels there"
+    return text
 
 
 def _sampler(section: BetaLam | UniformLam | FixedLam) -> Sampler:

@@ -78,6 +78,8 @@ def evaluate(model: str | Path, overrides: Sequence[str] = (), split: str = "val
         split: "val" or "test" of the recipe.
     """
     path = Path(model)
+    if not path.exists():
+        raise MixdetError(f"{model}: no such run folder or weights file; give what mixdet train named")
     home = path if path.is_dir() else path.parent.parent
     own = home / "recipe.yaml"
     if not own.is_file() and not any(word.startswith(f"data.{split}") for word in overrides):

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from mixdet.errors import MixdetError
 from mixdet.recipes.recipe import Recipe
@@ -102,15 +104,19 @@ def comparison_rows(entries: Sequence[Entry], results: Sequence[Result]) -> list
     return rows
 
 
-def comparison_table(title: str, entries: Sequence[Entry], results: Sequence[Result]) -> Table:
-    """``comparison_rows`` for a terminal."""
+def comparison_table(title: str, entries: Sequence[Entry], results: Sequence[Result]) -> Group:
+    """``comparison_rows`` for a terminal, one block a metric, so that 80 columns hold it."""
     heading, *rows = comparison_rows(entries, results)
-    table = Table(title=title, box=None, title_justify="left")
-    for index, name in enumerate(heading):
-        table.add_column(name, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    width = 3 if "paper" in heading else 2
+    blocks: list[RenderableType] = [Text(title, "bold")]
+    for start in range(1, len(heading), width):
+        table = Table(box=None)
+        for index, name in enumerate(["row", *heading[start : start + width]]):
+            table.add_column(name, justify="right" if index else "left")
+        for row in rows:
+            table.add_row(row[0], *row[start : start + width])
+        blocks += ["", table]
+    return Group(*blocks)
 
 
 def comparison_markdown(entries: Sequence[Entry], results: Sequence[Result]) -> str:

@@ -17,7 +17,7 @@ from mixdet.evaluation import Evaluation, evaluate
 from mixdet.methods import Method
 from mixdet.recipes import notes
 from mixdet.recipes.recipe import Recipe
-from mixdet.runs.build import Data, build_detector, build_method, build_schedule, training_view
+from mixdet.runs.build import Data, build_detector, build_method, build_schedule, input_sizes, training_view
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, save_picture
 from mixdet.runs.signals import StopRequest
@@ -160,6 +160,7 @@ class Run:
             f"{len(data.labeled.classes)} classes; {recipe.detector.body}, preset {recipe.detector.preset}, "
             f"weights {recipe.detector.weights}; {self.world.size} x {self.world.device}"
         )
+        self._say(input_sizes(data.labeled, recipe.data))
         reference = recipe.optim.reference_batch_size
         rule = f" ({recipe.optim.lr:g} for a batch of {reference}, linear rule)" if reference else ""
         self._say(f"learning rate {self.lr:g} for a batch of {recipe.data.batch_size}{rule}")
@@ -289,7 +290,7 @@ class Run:
 
     def _say(self, text: str, style: str = "") -> None:
         if self.world.is_first:
-            self.console.print(Text(text, style))
+            self.console.print(Text(text, style), soft_wrap=True)
 
     def _console(self) -> Console:
         return self.console if self.world.is_first else Console(quiet=True)

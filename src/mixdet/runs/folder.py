@@ -61,7 +61,7 @@ class RunFolder:
         for name in ("teacher", "student"):
             if (path := self.weights(name, "last")).is_file():
                 return path
-        raise MixdetError(f"{self.root}: no weights yet; the run writes them at its evaluations and at its end")
+        raise MixdetError(f"{self.root}: no weights before the first evaluation; go on with mixdet resume {self.root}")
 
     @classmethod
     def create(cls, recipe: Recipe, name: str) -> RunFolder:

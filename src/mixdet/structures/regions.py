@@ -25,7 +25,7 @@ class Regions:
         matched_iou: (R,) IoU with the best instance of its image (0 where there is none).
         cls_weights: (R,) weight of the classification term.
         box_weights: (R,) weight of the box term (background takes no part).
-        background_weights: (R,) weight of an extra CE(background) on positives: beta * (1 - share), uda.md 2.4.
+        background_weights: (R,) weight of an extra CE(background) on positives: beta * (1 - share), see FasterRCNN.
         class_targets: (R, K + 1) soft class targets in place of ``labels``, or None.
     """
 

@@ -15,7 +15,7 @@ class EMATeacher(nn.Module):
     """A frozen copy of a student that follows it: theta_t <- decay * theta_t + (1 - decay) * theta_s.
 
     Floating-point parameters and buffers are averaged; integer buffers are copied (averaging truncates them, which
-    is how Swin's position index was corrupted: ssod.md 3.1). Always in eval mode, whatever ``train()`` says.
+    corrupted Swin's position index in released code). Always in eval mode, whatever ``train()`` says.
 
     Args:
         student: the network to copy; it is not kept.

@@ -94,7 +94,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * schedule.factor(index)
         optimizer.zero_grad(set_to_none=True)
-        values: dict[str, float] = {}
+        values = {"loss": 0.0}
         for shard in own:
             asked = time.perf_counter()
             packed = {name: next(stream) for name, stream in streams.items()}
@@ -140,4 +140,4 @@ def _collect(values: dict[str, float], losses: Losses, views: dict[str, Views], 
             )
         values[name] = values.get(name, 0.0) + number / count
         if name in losses.terms:
-            values["loss"] = values.get("loss", 0.0) + number / count
+            values["loss"] += number / count
