@@ -19,7 +19,7 @@ CARD = WeightsCard(("cat",), (1,), {}, 96, 96, 5, "student", {"AP": 0.5, "AP50":
 def test_the_better_of_teacher_and_student_by_the_recipes_number(tmp_path: Path) -> None:
     folder = RunFolder.create(quick_recipe(tmp_path / "run", "evaluation.select_by=ap50"), "x")
     detector = FasterRCNN(1, build_backbone("tiny", 64), PRESETS["tiny"])
-    with pytest.raises(MixdetError, match="no weights yet"):
+    with pytest.raises(MixdetError, match="no weights before the first evaluation"):
         folder.shipped()
     for name in ("student", "teacher"):
         save_weights(folder.weights(name, "last"), detector, CARD)
