@@ -21,14 +21,14 @@ class Row:
     Attributes:
         name: what is measured.
         values: one a round; a count has a single one.
-        goal: bound on their median.
+        goal: bound on their median; None for a figure that only explains another.
         at_least: whether the goal is a lower bound.
         note: what else there is to say.
     """
 
     name: str
     values: tuple[float, ...]
-    goal: float
+    goal: float | None
     at_least: bool = False
     note: str = ""
 
@@ -45,13 +45,15 @@ class Row:
 
     @property
     def passed(self) -> bool:
+        if self.goal is None:
+            return True
         return self.median >= self.goal if self.at_least else self.median <= self.goal
 
     def __str__(self) -> str:
         low, high = self.quartiles
-        goal = f"{'>=' if self.at_least else '<='} {self.goal:.2f}"
+        goal = "" if self.goal is None else f"{'>=' if self.at_least else '<='} {self.goal:.2f}"
         spread = f"{low:.3f} to {high:.3f}" if len(self.values) > 1 else "a count"
-        verdict = "pass" if self.passed else "FAIL"
+        verdict = "" if self.goal is None else "pass" if self.passed else "FAIL"
         return f"| {self.name} | {goal} | {self.median:.3f} | {spread} | {len(self.values)} | {verdict} | {self.note} |"
 
 
