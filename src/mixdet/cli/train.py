@@ -11,7 +11,8 @@ from mixdet.reports.tables import ap_table
 from mixdet.runs import commands
 from mixdet.runs.dry_run import dry_runs
 from mixdet.runs.fit import FitResult
-from mixdet.training.distributed import is_spawned, spawn
+from mixdet.training.distributed import is_spawned
+from mixdet.training.spawn import spawn
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,7 +22,13 @@ def run(args: argparse.Namespace) -> int:
         dry_runs([(args.recipe or QUICKSTART, recipe)], Console())
         return 0
     if recipe.run.devices > 1 and not is_spawned():
-        return spawn(["train", *([args.recipe] if args.recipe else []), *args.overrides], recipe.run.devices)
+        words = [
+            "train",
+            *([args.recipe] if args.recipe else []),
+            *args.overrides,
+            *(["--debug"] if args.debug else []),
+        ]
+        return spawn(words, recipe.run.devices)
     console = Console()
     return report(commands.train(args.recipe, args.overrides, console), console)
 

@@ -56,16 +56,20 @@ def resume(run: str | Path, overrides: Sequence[str] = (), console: Console | No
         overrides: of the ``run`` section; another data set or network would be another run.
         console: for progress; silent if not given.
     """
-    folder, recipe = RunFolder.open(Path(run))
-    if overrides:
-        if other := [word for word in overrides if not word.startswith("run.")]:
-            raise MixdetError(f"command line: {other[0]} would change the run; resume takes run.* settings only")
-        recipe = load_recipe(str(folder.recipe), [*overrides])
+    folder, recipe = interrupted(run, overrides)
     world = join_world(recipe.run.device)
     try:
         return fit(recipe, folder.root.name, world=world, console=console or Console(quiet=True), resume=folder)
     finally:
         leave_world()
+
+
+def interrupted(run: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, Recipe]:
+    """The folder of a run, and its recipe as it is to go on; arguments as in ``resume``."""
+    folder, recipe = RunFolder.open(Path(run))
+    if other := [word for word in overrides if not word.startswith("run.")]:
+        raise MixdetError(f"command line: {other[0]} would change the run; resume takes run.* settings only")
+    return folder, load_recipe(str(folder.recipe), [*overrides]) if overrides else recipe
 
 
 def evaluate(model: str | Path, overrides: Sequence[str] = (), split: str = "val") -> Evaluation:

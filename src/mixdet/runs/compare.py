@@ -21,7 +21,7 @@ from mixdet.recipes.recipe import Recipe
 from mixdet.runs import commands
 from mixdet.runs.comparison import Entry, Result, read_results
 from mixdet.runs.folder import RunFolder
-from mixdet.training.distributed import spawn
+from mixdet.training.spawn import spawn
 
 
 def compare(

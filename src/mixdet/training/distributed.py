@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -95,15 +92,6 @@ def leave_world() -> None:
     """Undo ``join_world``."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def spawn(arguments: Sequence[str], devices: int) -> int:
-    """Run ``mixdet`` with ``arguments`` in ``devices`` processes of this machine; the exit code of the worst.
-
-    What ``torchrun --nproc-per-node=devices -m mixdet ...`` would do; several nodes are torchrun's own affair.
-    """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-    return subprocess.call([*command, "-m", "mixdet", *arguments])
 
 
 def is_spawned() -> bool:
