@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 
+from mixdet.data import DetectionDataset, FileImages
 from mixdet.data.geometry import WeakView
 from mixdet.data.scenes import scenes
 from mixdet.data.streams import PackedBatch, evaluation_batches, stream_batches
+from mixdet.errors import MixdetError
 
 DATA = scenes("photo", count=10, size=64)
 COLOUR = torch.tensor([0.485, 0.456, 0.406])
@@ -40,6 +43,18 @@ def same(a: PackedBatch, b: PackedBatch) -> bool:
 def test_workers_change_nothing() -> None:
     for here, there in zip(batches(8), batches(8, workers=2), strict=True):
         assert same(here, there)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_named_by_any_number_of_workers(workers: int, tmp_path: Path) -> None:
+    (tmp_path / "cut.jpg").write_bytes(b"no image")
+    images = FileImages.from_names(tmp_path, ["cut.jpg"])
+    rows: dict[str, list[object]] = {"image_index": [], "boxes": [], "labels": []}
+    data = DetectionDataset.from_rows("broken", images, ("cat",), sizes=[(64, 64)], **rows)  # type: ignore[arg-type]
+    with pytest.raises(MixdetError) as fault:
+        next(evaluation_batches(data, WeakView((48,), 64), batch_size=1, stride=32, workers=workers))
+    assert str(fault.value).startswith(f"{tmp_path / 'cut.jpg'}: the file is not an image")
+    assert "Traceback" not in str(fault.value)
 
 
 def test_processes_share_the_shards_of_a_step() -> None:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView
 from mixdet.data.plan import BatchPlan, aspect_groups
+from mixdet.errors import MixdetError
 from mixdet.structures import Batch, Instances, keyed_generator, keyed_seed
 
 
@@ -60,7 +61,7 @@ class PackedBatch(NamedTuple):
 Example = tuple[Tensor, Instances | None, Tensor, str]
 
 
-class ViewedImages(Dataset[Example]):
+class ViewedImages(Dataset[Example | MixdetError]):
     """Position of a stream -> weak view of its image; all randomness keyed by the position."""
 
     def __init__(self, dataset: DetectionDataset, view: WeakView, labeled: bool, seed: int) -> None:
@@ -69,22 +70,31 @@ class ViewedImages(Dataset[Example]):
         self.labeled = labeled
         self.seed = seed
 
-    def __getitem__(self, key: tuple[int, int]) -> Example:
-        """View of one image; ``key`` is (position in the stream, index in the data set)."""
+    def __getitem__(self, key: tuple[int, int]) -> Example | MixdetError:
+        """View of one image, or why there is none; ``key`` is (position in the stream, index in the data set)."""
         position, index = key
         instances = self.dataset.instances(index) if self.labeled else None
         generator = keyed_generator(self.seed, position)
-        image, instances, affine = self.view(self.dataset.image(index), instances, generator)
+        try:
+            image = self.dataset.image(index)
+        except MixdetError as fault:  # raised in a worker it would arrive as the text of a traceback
+            return fault
+        image, instances, affine = self.view(image, instances, generator)
         return image, instances, affine, self.dataset.images.name(index)
 
 
 class Collate:
-    """Examples -> ``PackedBatch`` on the smallest canvas that is a multiple of ``stride``."""
+    """Examples -> ``PackedBatch`` on the smallest canvas that is a multiple of ``stride``; a fault is handed on."""
 
     def __init__(self, stride: int) -> None:
         self.stride = stride
 
-    def __call__(self, examples: list[Example]) -> PackedBatch:
+    def __call__(self, read: list[Example | MixdetError]) -> PackedBatch | MixdetError:
+        examples: list[Example] = []
+        for example in read:
+            if isinstance(example, MixdetError):
+                return example
+            examples.append(example)
         sizes = torch.tensor([image.shape[-2:] for image, *_ in examples])
         height, width = (int(-(-side // self.stride) * self.stride) for side in sizes.amax(0).tolist())
         images = torch.zeros(len(examples), 3, height, width, dtype=torch.uint8)
@@ -169,7 +179,7 @@ def stream_batches(
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="spawn" if workers else None,
     )
-    return iter(loader)
+    return _batches(loader)
 
 
 def evaluation_batches(
@@ -184,4 +194,16 @@ def evaluation_batches(
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
     )
-    return iter(loader)
+    return _batches(loader)
+
+
+def _batches(loader: DataLoader[Example | MixdetError]) -> Iterator[PackedBatch]:
+    """What the loader makes.
+
+    Raises:
+        MixdetError: an image that cannot be read.
+    """
+    for batch in loader:
+        if isinstance(batch, MixdetError):
+            raise batch
+        yield batch
