@@ -109,6 +109,14 @@ def test_predict_draws_and_writes_coco_json(run: Path, photos: Path, tmp_path: P
     ]
 
 
+def test_photos_that_differ_in_their_ending_get_a_picture_each(run: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.bmp"):
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    files = [str(tmp_path / name) for name in ("a.jpg", "a.bmp")]
+    assert main(["predict", str(run), *files, "--out", str(tmp_path / "found")]) == 0
+    assert sorted(p.name for p in (tmp_path / "found").glob("*.png")) == ["a.bmp.png", "a.jpg.png"]
+
+
 def test_preview_draws_what_is_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for mix in ("lossmix", "cutmix", "mosaic", "null"):
         out = tmp_path / f"{mix}.png"
@@ -166,6 +174,17 @@ def test_a_box_of_width_zero_is_one_line_naming_file_image_annotation_and_value(
     assert main(["train", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
     line = one_line(capsys)
     assert all(word in line for word in ("train.json", "annotation 5", "bbox", "width")), line
+
+
+def test_files_that_cannot_be_what_they_should_be_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preview", *QUICK, "--out", str(tmp_path / "mixed.pgn"), "--count", "1"]) == 2
+    assert "mixed.pgn: its ending is of no kind of picture; write mixed.png" in one_line(capsys)
+    (tmp_path / "names.txt").write_bytes(b"\xff\xfe\x00")
+    words = [f"data.val={{path: scenes:photo/val, files: {tmp_path / 'names.txt'}}}", f"run.out={tmp_path / 'r'}"]
+    assert main(["train", *QUICK, *words]) == 2
+    assert "names.txt: the text is not UTF-8" in one_line(capsys)
 
 
 def test_a_missing_image_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,10 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from mixdet.detectors import PRESETS
+from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.detectors.roi import RoIHeads
 from mixdet.errors import MixdetError
+from mixdet.methods import Supervised
 from mixdet.recipes import Recipe
 from mixdet.runs import commands
 from mixdet.structures import Losses, Regions
@@ -77,6 +78,13 @@ def test_shards_are_dealt_evenly_or_refused() -> None:
     assert [World(rank, 2).shards(4) for rank in range(2)] == [range(2), range(2, 4)]
     with pytest.raises(MixdetError, match="3 shards cannot be dealt to 2 processes"):
         World(0, 2).shards(3)
+
+
+def test_synchronised_batch_norm_needs_gpus_where_there_are_two_processes() -> None:
+    method = Supervised(FasterRCNN(2, build_backbone("tiny", 64, norm="sync"), PRESETS["tiny"]))
+    assert World().wrap(method) is method
+    with pytest.raises(MixdetError, match=r"detector\.norm=sync: works between GPUs only"):
+        World(0, 2).wrap(method)
 
 
 def test_a_shard_of_one_image_cannot_be_mixed(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from mixdet.detectors import build_backbone
 from mixdet.errors import MixdetError
 from mixdet.recipes import Recipe
 from mixdet.runs import commands
@@ -102,6 +104,15 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path: Path) -> None:
     kept[0].write_bytes(b"")
     with pytest.raises(MixdetError, match="no checkpoint to resume from"):
         latest_checkpoint(tmp_path / "run" / "checkpoints")
+
+
+def test_resume_needs_no_pretrained_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "body.safetensors"
+    save_file(build_backbone("tiny", 64).body.state_dict(), weights)
+    recipe = quick_recipe(tmp_path / "run", "schedule.steps=3", f"detector.weights={weights}")
+    assert interrupted(recipe, 1, monkeypatch).step == 1
+    weights.unlink()
+    assert commands.resume(tmp_path / "run").step == 3
 
 
 def test_a_run_is_not_overwritten_and_not_changed_on_the_way(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ COMMANDS = (
         "RUN [key=value ...]",
         "go on with a run where it stopped",
         "Continues the run in folder RUN from its last complete checkpoint, exactly as if it had not stopped.",
-        ("mixdet resume runs/quickstart", "mixdet resume runs/quickstart run.device=cpu"),
+        ("mixdet resume runs/quickstart-1", "mixdet resume runs/quickstart-1 run.device=cpu"),
     ),
     Command(
         "eval",
@@ -63,7 +63,7 @@ COMMANDS = (
         "RUN|WEIGHTS [key=value ...]",
         "measure a trained detector",
         "Measures the detector of a run folder, or of a weights file in one, on data.val or another data set.",
-        ("mixdet eval runs/quickstart", "mixdet eval runs/quickstart data.val=test.json evaluation.metric=voc07"),
+        ("mixdet eval runs/quickstart-1", "mixdet eval runs/quickstart-1 data.val=test.json evaluation.metric=voc07"),
     ),
     Command(
         "predict",
@@ -72,8 +72,8 @@ COMMANDS = (
         "detect objects in images",
         "Writes the detections in images, or in folders of images, to DIR: drawn, and as a COCO file.",
         (
-            "mixdet predict runs/quickstart photos/ --out found",
-            "mixdet predict runs/quickstart a.jpg b.jpg --out found --score 0.8",
+            "mixdet predict runs/quickstart-1 photos/ --out found",
+            "mixdet predict runs/quickstart-1 a.jpg b.jpg --out found --score 0.8",
         ),
     ),
     Command(

@@ -35,7 +35,10 @@ def build_dataset(section: SourceSection) -> DetectionDataset:
         path = Path(section.files)
         if not path.is_file():
             raise MixdetError(f"{path}: no such file; give a text file with one image name a line")
-        names = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+        try:
+            names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        except UnicodeDecodeError:
+            raise MixdetError(f"{path}: the text is not UTF-8; write one image name a line") from None
         dataset = dataset.subset(select_files(dataset, names))
     dataset = dataset.with_policy(crowd=section.crowd, difficult=section.difficult)
     if section.fraction is not None:

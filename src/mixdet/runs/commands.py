@@ -17,7 +17,7 @@ from mixdet.runs.build import build_dataset
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.infer import load_trained, open_images, write_detections
-from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, save_picture
+from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, picture_names, save_picture
 from mixdet.structures import Detections
 from mixdet.training.distributed import join_world, leave_world
 
@@ -130,9 +130,9 @@ def predict(
     if out is not None:
         folder = Path(out)
         write_detections(folder / "detections.json", dataset, found, trained.card)
-        for index, name in enumerate(names):
+        for index, name in enumerate(picture_names(names)):
             picture = draw_found(dataset.subset([index]), [found[index]], trained.card.classes, score)
-            save_picture(picture, folder / Path(name).with_suffix(".png"))
+            save_picture(picture, folder / name)
     return Predicted(names, tuple(found), trained.card.classes)
 
 

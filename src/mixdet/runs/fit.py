@@ -67,7 +67,8 @@ def fit(recipe: Recipe, name: str, *, world: World, console: Console, resume: Ru
     """
     data = Data.open(recipe)
     torch.manual_seed(keyed_seed(recipe.seed, "init"))
-    method = build_method(recipe.method, build_detector(recipe.detector, len(data.labeled.classes)))
+    detector = build_detector(recipe.detector, len(data.labeled.classes), weights=resume is None)
+    method = build_method(recipe.method, detector)
     folder = None
     if world.is_first:
         folder = resume or RunFolder.create(recipe, name)
@@ -150,10 +151,8 @@ class Run:
 
     def _introduce(self, start: int) -> None:
         recipe, data = self.recipe, self.data
-        for dataset in (data.labeled, data.val, data.test):
-            for note in () if dataset is None else dataset.notes:
-                self._say(note, "yellow")
-        for note in notes(recipe):
+        datasets = [d for d in (data.labeled, data.val, data.test) if d is not None]
+        for note in [*(note for dataset in datasets for note in dataset.notes), *notes(recipe)]:
             self._say(note, "yellow")
         self._say(
             f"{data.labeled.name}: {len(data.labeled)} images, {len(data.labeled.labels)} boxes, "

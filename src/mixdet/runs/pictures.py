@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.streams import stream_batches
+from mixdet.errors import MixdetError
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.drawing import contact_sheet, draw_detections, draw_instances
 from mixdet.runs.build import build_mix, training_view
@@ -85,7 +87,21 @@ def draw_found(
     return contact_sheet(pictures, min(COLUMNS, len(pictures)), captions)
 
 
+def picture_names(files: Sequence[str]) -> list[str]:
+    """A PNG for each file: ``a.png`` for ``a.jpg``, but ``a.jpg.png`` where there is an ``a.bmp`` too."""
+    names = [Path(file).with_suffix(".png").as_posix() for file in files]
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{file}.png" for name, file in zip(names, files, strict=True)]
+
+
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG (or what the name says), with its folder."""
+    """Write a PNG (or what the name says), with its folder.
+
+    Raises:
+        MixdetError: a name that says nothing.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    try:
+        picture.save(path)
+    except ValueError:
+        raise MixdetError(f"{path}: its ending is of no kind of picture; write {path.stem}.png") from None

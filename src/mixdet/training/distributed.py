@@ -45,9 +45,15 @@ class World:
         return range(self.rank * each, (self.rank + 1) * each)
 
     def wrap(self, method: Method) -> nn.Module:
-        """The method under DDP (the method, not the detector: one wrapped forward a shard), or as it is."""
+        """The method under DDP (the method, not the detector: one wrapped forward a shard), or as it is.
+
+        Raises:
+            MixdetError: batch norm that is synchronised on GPUs only, without them.
+        """
         if self.size == 1:
             return method
+        if self.device.type == "cpu" and any(isinstance(m, nn.SyncBatchNorm) for m in method.modules()):
+            raise MixdetError("detector.norm=sync: works between GPUs only; use run.devices=1, or detector.norm=frozen")
         return DistributedDataParallel(method, find_unused_parameters=method.idle_parameters)
 
     def mean(self, values: Tensor) -> Tensor:
