@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipes_for_tests import quick_recipe
 
 from mixdet.errors import MixdetError
 from mixdet.runs import commands
 from mixdet.training.checkpoint import latest_checkpoint
+from recipes_for_tests import quick_recipe
 
 
 def test_bf16_trains_with_parameters_and_losses_in_float32(tmp_path: Path) -> None:
