@@ -85,6 +85,27 @@ def test_a_process_killed_while_saving_leaves_a_whole_checkpoint(method: Supervi
             left.unlink()
 
 
+def test_what_a_killed_process_left_is_removed_by_the_next_checkpoint(method: Supervised, tmp_path: Path) -> None:
+    (tmp_path / ".step-00000001.safetensors.99.tmp").write_bytes(b"half")
+    path = save_checkpoint(tmp_path, 2, method, build_optimizer(method, "sgd", lr=0.1), {})
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+def test_a_disk_that_is_full_while_tensors_are_written_is_named(method: Supervised, tmp_path: Path) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(EnvironmentFault, match=r"w.safetensors: could not be written \(.*File too large") as fault:
+            save_weights(tmp_path / "w.safetensors", method.detectors()["student"], CARD)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert fault.value.exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "kept.txt"
     path.write_text("old")

@@ -48,7 +48,7 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, step: int, method: Method, optimizer: torch.optim.Optimizer, notes: dict[str, Any]
 ) -> Path:
-    """Write ``folder/step-NNNNNNNN.safetensors`` and remove all but the last two."""
+    """Write ``folder/step-NNNNNNNN.safetensors``; remove all but the last two, and what a killed process left."""
     tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
     state = optimizer.state_dict()
     moments: dict[str, dict[str, Any]] = {}
@@ -62,7 +62,7 @@ def save_checkpoint(
     path = folder / f"step-{step:08d}.safetensors"
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomically(path, lambda file: save_file(plain, file, {"mixdet": json.dumps(header)}))
-    for old in _newest_first(folder)[KEPT:]:
+    for old in [*_newest_first(folder)[KEPT:], *folder.glob(".step-*.tmp")]:
         old.unlink()
     return path
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from mixdet.errors import EnvironmentFault
 
 
@@ -21,14 +23,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:  # Windows synchronises only what may be written
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except OSError as fault:
-        raise EnvironmentFault(
-            f"{path}: could not be written ({fault.strerror or fault}); free space or change run.out"
-        ) from None
+    except (OSError, SafetensorError) as fault:
+        reason = getattr(fault, "strerror", None) or fault
+        raise EnvironmentFault(f"{path}: could not be written ({reason}); free space or change run.out") from None
     finally:
         temporary.unlink(missing_ok=True)
 

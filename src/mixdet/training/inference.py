@@ -22,7 +22,6 @@ def detect(
     device: torch.device,
     batch_size: int = 8,
     workers: int = 0,
-    bf16: bool = False,
 ) -> Iterator[Detections]:
     """Detections of every image of ``dataset`` in order, in the pixels of the original images, on the CPU.
 
@@ -35,7 +34,6 @@ def detect(
         device: where the detector is.
         batch_size: images at a time.
         workers: loader processes.
-        bf16: forward under bfloat16 autocast.
     """
     module = as_module(detector)
     training = module.training
@@ -44,8 +42,7 @@ def detect(
         view = WeakView((short_side,), long_side)
         for packed in evaluation_batches(dataset, view, batch_size=batch_size, stride=detector.stride, workers=workers):
             batch = packed.to_batch(device, detector.pad_colour)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                found = detector.predict(detector.features(batch.images), batch)
+            found = detector.predict(detector.features(batch.images), batch)
             for detections, affine in zip(found, packed.affines, strict=True):
                 yield to_original(detections.to("cpu"), affine)
     finally:
