@@ -23,7 +23,7 @@ from mixdet.cli.compare import selection
 from mixdet.runs.compare import compare, digest
 from mixdet.runs.comparison import comparison_markdown, read_results
 
-HERE = Path(__file__).parent
+HERE = Path("docs/evidence")  # from the repository's root, so that the commands in the results hold anywhere
 WORK = Path("evidence-runs")
 SETS = ("bccd_20", "bccd_41", "bccd_all", "fod_10", "scenes")
 BATCHES = (("baseline", "lossmix"), ("union", "half"), ("noise", "swapped"))  # most wanted first
@@ -34,6 +34,11 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 def results_file(name: str) -> Path:
     """The committed results of one set."""
     return HERE / "results" / f"{name}.jsonl"
+
+
+def study_file(name: str) -> str:
+    """The study of one set."""
+    return str(HERE / "studies" / f"{name}.yaml")
 
 
 def prepare(data: Path) -> None:
@@ -59,7 +64,7 @@ def run_all(console: Console) -> None:
 
 def run_one(name: str, row: str, seed: int, console: Console) -> None:
     """One run, unless its result is there or another process has begun it."""
-    study = str(HERE / "studies" / f"{name}.yaml")
+    study = study_file(name)
     title, entries, _ = selection([study], [], [row])
     want = digest(entries[0].recipe(seed))
     if any((r.row, r.seed, r.recipe) == (row, seed, want) for r in read_results(results_file(name))):
@@ -77,15 +82,18 @@ def run_one(name: str, row: str, seed: int, console: Console) -> None:
 
 def write_tables() -> str:
     """One table a set, of the runs that are there, and a list of what is missing; also into the page."""
-    text, missing, spent = "", [], 0.0
+    text, missing, spent, commits = "", [], 0.0, set()
     for name in SETS:
-        _, entries, _ = selection([str(HERE / "studies" / f"{name}.yaml")], [], None)
-        results = read_results(results_file(name))
+        _, entries, _ = selection([study_file(name)], [], None)
+        wanted = {(e.name, seed): digest(e.recipe(seed)) for e in entries for seed in SEEDS}
+        results = [r for r in read_results(results_file(name)) if wanted.get((r.row, r.seed)) == r.recipe]
+        commits |= {r.commit for r in results}
         text += f"**{name}**, test split, percent:\n\n{comparison_markdown(entries, results)}\n"
         have = {(r.row, r.seed) for r in results}
         missing += [f"{name}/{e.name}/{seed}" for e in entries for seed in SEEDS if (e.name, seed) not in have]
         spent += sum(r.cpu_seconds for r in results)
-    text += f"{spent / 3600:.1f} CPU-hours so far. Missing ({len(missing)}): {', '.join(missing) or 'none'}.\n"
+    text += f"Commits (+: with changes not committed): {', '.join(sorted(commits))}.\n"
+    text += f"{spent / 3600:.1f} CPU-hours. Missing ({len(missing)}): {', '.join(missing) or 'none'}.\n"
     page = HERE / "supervised_mixing.md"
     before, _, rest = page.read_text("utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
