@@ -248,3 +248,12 @@ def test_what_a_newcomer_types_is_answered_with_what_to_type(
 ) -> None:
     assert main(argv) == 2
     assert said in one_line(capsys)
+
+
+def test_a_cut_image_is_found_before_step_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = coco(tmp_path, lambda content: None)
+    whole = (tmp_path / "one.png").read_bytes()
+    (tmp_path / "one.png").write_bytes(whole[: len(whole) - 30])
+    assert main(["train", *QUICK, f"data.labeled={path}", "data.val=null", f"run.out={tmp_path / 'r'}"]) == 2
+    assert "one.png" in one_line(capsys)
+    assert not (tmp_path / "r").exists()

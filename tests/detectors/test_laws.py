@@ -12,7 +12,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone, focal_loss
-from mixdet.structures import Batch, Instances, Losses, Staged, TwoStage, supervise
+from mixdet.structures import Batch, Instances, Losses, Regions, Staged, TwoStage, supervise
 
 SIZES = [(96, 125), (120, 90), (64, 64)]
 CLASSES = 4
@@ -221,6 +221,30 @@ def test_ignored_instances_are_neither_positive_nor_background(small: FasterRCNN
     mixed = losses_of(small, make_batch(small, one, [everything.shared(0.3)]))
     negative = losses_of(small, make_batch(small, one, [Instances.empty()]))
     torch.testing.assert_close(mixed.terms["roi_cls"], 0.7 * negative.terms["roi_cls"], rtol=1e-5, atol=0)
+
+
+def test_boxes_stay_float32_under_autocast(small: FasterRCNN, images: list[Tensor], labels: list[Instances]) -> None:
+    batch = make_batch(small, images, labels)
+    box = torch.tensor([[33.3, 41.7, 61.3, 70.1]])
+    regions = Regions(box, torch.zeros(1, dtype=torch.int64), 3)
+    levels = {name: level.detach().bfloat16() for name, level in small.features(batch.images).items()}
+    pooled: list[Tensor] = []
+    handle = small.roi_heads.box_head.register_forward_pre_hook(lambda module, inputs: pooled.append(inputs[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        small.region_features(levels, regions)
+    small.region_features({name: level.float() for name, level in levels.items()}, regions)
+    handle.remove()
+    torch.testing.assert_close(pooled[0].float(), pooled[1], rtol=1e-2, atol=1e-2 * pooled[1].abs().max().item())
+
+
+def test_a_network_of_nans_finds_nothing(images: list[Tensor], labels: list[Instances]) -> None:
+    broken = small_detector("tiny")
+    for parameter in broken.parameters():
+        parameter.data.fill_(float("nan"))
+    batch = make_batch(broken, images, labels)
+    with torch.no_grad():
+        found = broken.predict(broken.features(batch.images), batch)
+    assert [len(d) for d in found] == [0, 0, 0]
 
 
 def small_detector(

@@ -124,3 +124,16 @@ def test_a_run_is_not_overwritten_and_not_changed_on_the_way(tmp_path: Path) -> 
         commands.resume(tmp_path / "run", ["optim.lr=1"])
     with pytest.raises(MixdetError, match="not a run folder"):
         commands.resume(tmp_path)
+
+
+def test_a_data_set_that_changed_is_not_resumed(tmp_path: Path) -> None:
+    commands.train(quick_recipe(tmp_path / "run", "schedule.steps=1"))
+    recipe = tmp_path / "run" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("count=12", "count=11"))
+    with pytest.raises(MixdetError, match=r"data\.labeled=.*not those the run began with"):
+        commands.resume(tmp_path / "run")
+
+
+def test_a_program_is_told_that_it_is_one_process(tmp_path: Path) -> None:
+    with pytest.raises(MixdetError, match=r"run\.devices=2: this is one process"):
+        commands.train(quick_recipe(tmp_path / "run", "run.devices=2", "data.shards=2"))

@@ -109,6 +109,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_images(shard
     assert "\n" not in message
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_parameters_are_spoiled() -> None:
+    class Steep(MeanColour):
+        def losses(self, *, step: Step, labeled: Views) -> Losses:  # type: ignore[override]
+            return Losses({"root": self.weight.sqrt()})  # 0, with an infinite slope
+
+    method = Steep()
+    optimizer = build_optimizer(method, "sgd", lr=0.1)
+    with pytest.raises(MixdetError, match="step 1: gradient norm is inf although the losses are finite"):
+        train(method, {"labeled": stream([1])}, optimizer, Schedule("constant", 1), seed=0, clip_norm=1.0)
+    assert method.weight.item() == 0
+
+
 def test_bf16_is_autocast_and_parameters_stay_float32() -> None:
     method, _ = run([100], steps=1, bf16=True)
     assert method.precision == torch.bfloat16

@@ -13,6 +13,7 @@ from mixdet.runs.dry_run import dry_runs
 from mixdet.runs.fit import FitResult
 from mixdet.training.distributed import is_spawned
 from mixdet.training.spawn import spawn
+from mixdet.training.weights import read_card
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +47,9 @@ def report(result: FitResult, console: Console) -> int:
     if result.test is not None:
         console.print("\n[bold]test[/], with the weights selected on validation")
         console.print(ap_table(result.test))
-    console.print(f"\nweights   {result.shipped}", highlight=False, soft_wrap=True)
+    if result.shipped is not None:
+        card = read_card(result.shipped)
+        console.print(f"\nweights   {result.shipped} ({card.which}, step {card.step})", highlight=False, soft_wrap=True)
     console.print(f"pictures  {result.folder / 'images'}", highlight=False, soft_wrap=True)
     console.print(f"metrics   {result.folder / 'metrics.jsonl'}", highlight=False, soft_wrap=True)
     console.print(f"next      mixdet predict {result.folder} PHOTOS --out found", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ touched its reference counts, and travels slowly to spawned workers.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
@@ -250,6 +251,17 @@ class DetectionDataset:
             **{field: getattr(self, field)[kept] for field in _ANNOTATIONS if field != "ignored"},
             ignored=ignored[kept],
         )
+
+    def fingerprint(self) -> str:
+        """Tells whether a data set has changed: a hash of names, sizes, boxes, labels and flags (not of pixels)."""
+        digest = hashlib.blake2b(digest_size=12)
+        for name in self.classes:
+            digest.update(name.encode() + b"\0")
+        for i in range(len(self)):
+            digest.update(self.images.name(i).encode("utf-8", "surrogateescape") + b"\0")
+        for array in (self.sizes, self.offsets, self.boxes, self.labels, self.ignored):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def _position(self, i: int) -> int:
         if not 0 <= i < len(self):

@@ -98,7 +98,7 @@ class RoIHeads(nn.Module):
         pooled = [
             roi_align(
                 level,
-                of_level.to(level.dtype),
+                of_level,  # float32 also under autocast: bfloat16 would move boxes by whole pixels
                 self.preset.pool_size,
                 1 / stride,
                 self.preset.pool_sampling_ratio,
@@ -136,7 +136,7 @@ class RoIHeads(nn.Module):
     def detections(self, outputs: tuple[Tensor, Tensor], regions: Regions, batch: Batch) -> list[Detections]:
         """Boxes above the score threshold after suppression a class, at most ``max_detections`` an image."""
         logits, deltas = outputs
-        boxes = self.box_coder.decode(deltas, [regions.boxes])  # (R, K+1, 4)
+        boxes = self.box_coder.decode_single(deltas, regions.boxes).view(-1, logits.shape[1], 4)  # (R, K+1, 4)
         scores = logits.softmax(dim=1)
         return [
             self._detections(b, s, size)

@@ -23,6 +23,8 @@ from mixdet.recipes.method import BetaLam, FixedLam, MixSection, SupervisedSecti
 from mixdet.recipes.recipe import DataSection, DetectorSection, Recipe, SourceSection
 from mixdet.training.schedules import Schedule
 
+DECODED_FIRST = 3e8  # pixels of a data set, about a thousand photos of 640 x 480: read whole before step 1, in seconds
+
 
 def build_dataset(section: SourceSection) -> DetectionDataset:
     """The data set of a section, under its policies, cut to its fraction or files; its images are looked for.
@@ -45,7 +47,8 @@ def build_dataset(section: SourceSection) -> DetectionDataset:
         dataset = dataset.subset(labeled_subset(dataset, fraction=section.fraction, seed=section.fraction_seed))
     if len(dataset) == 0:
         raise MixdetError(f"{section.path}: no images; give a data set with at least one")
-    check_images(dataset)
+    pixels = int(dataset.sizes.astype(np.int64).prod(axis=1).sum())
+    check_images(dataset, decode=pixels <= DECODED_FIRST)
     return dataset
 
 

@@ -19,7 +19,7 @@ from mixdet.runs.folder import RunFolder
 from mixdet.runs.infer import load_trained, open_images, write_detections
 from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, picture_names, save_picture
 from mixdet.structures import Detections
-from mixdet.training.distributed import join_world, leave_world
+from mixdet.training.distributed import is_spawned, join_world, leave_world
 
 PREVIEW_COUNT = 8
 
@@ -41,6 +41,7 @@ def train(
         recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe), [*overrides])
     )
     name = Path(recipe).stem if isinstance(recipe, str | Path) else "quickstart"
+    _one_of_many(resolved)
     world = join_world(resolved.run.device)
     try:
         return fit(resolved, name, world=world, console=console or Console(quiet=True))
@@ -57,11 +58,20 @@ def resume(run: str | Path, overrides: Sequence[str] = (), console: Console | No
         console: for progress; silent if not given.
     """
     folder, recipe = interrupted(run, overrides)
+    _one_of_many(recipe)
     world = join_world(recipe.run.device)
     try:
         return fit(recipe, folder.root.name, world=world, console=console or Console(quiet=True), resume=folder)
     finally:
         leave_world()
+
+
+def _one_of_many(recipe: Recipe) -> None:
+    """Only the command line starts processes; a program that asks for several must be started by torchrun."""
+    if recipe.run.devices > 1 and not is_spawned():
+        raise MixdetError(
+            f"run.devices={recipe.run.devices}: this is one process; use the command line, or start it with torchrun"
+        )
 
 
 def interrupted(run: str | Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, Recipe]:

@@ -13,9 +13,10 @@ from rich.text import Text
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.streams import PackedBatch, stream_batches
+from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation, evaluate
 from mixdet.methods import Method
-from mixdet.recipes import notes
+from mixdet.recipes import notes as recipe_notes
 from mixdet.recipes.recipe import Recipe
 from mixdet.runs.build import Data, build_detector, build_method, build_schedule, input_sizes, training_view
 from mixdet.runs.folder import RunFolder
@@ -144,6 +145,11 @@ class Run:
         """Lay the newest whole checkpoint onto the run; the steps it had done."""
         checkpoint, complaints = latest_checkpoint(resume.checkpoints)
         checkpoint.restore(self.method, self.optimizer)
+        if checkpoint.notes["labeled"] != self.data.labeled.fingerprint():
+            raise MixdetError(
+                f"data.labeled={self.data.labeled.name}: its images or boxes are not those the run began with; put the "
+                "data back as it was, or start a new run"
+            )
         self.best = checkpoint.notes["best"]
         for line in complaints:
             self._say(f"{line}; going on from step {checkpoint.step}", "yellow")
@@ -152,7 +158,7 @@ class Run:
     def _introduce(self, start: int) -> None:
         recipe, data = self.recipe, self.data
         datasets = [d for d in (data.labeled, data.val, data.test) if d is not None]
-        for note in [*(note for dataset in datasets for note in dataset.notes), *notes(recipe)]:
+        for note in [*(note for dataset in datasets for note in dataset.notes), *recipe_notes(recipe)]:
             self._say(note, "yellow")
         self._say(
             f"{data.labeled.name}: {len(data.labeled)} images, {len(data.labeled.labels)} boxes, "
@@ -237,7 +243,8 @@ class Run:
 
     def _checkpoint(self, step: int) -> None:
         if self.folder is not None:
-            save_checkpoint(self.folder.checkpoints, step, self.method, self.optimizer, {"best": self.best})
+            notes = {"best": self.best, "labeled": self.data.labeled.fingerprint()}
+            save_checkpoint(self.folder.checkpoints, step, self.method, self.optimizer, notes)
         self.world.barrier()
 
     def _save_weights(self, name: str, detector: Detector, which: str, step: int, result: Evaluation | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -48,14 +48,3 @@ class Regions:
         """Split ``values`` (R, ...) into B tensors, one an image."""
         counts = torch.bincount(self.image_index, minlength=self.num_images).tolist()
         return list(torch.split(values, counts))
-
-    def scaled(self, weight: Tensor) -> Regions:
-        """Both loss weights times ``weight`` (R,). Only after ``sample``."""
-        if self.cls_weights is None or self.box_weights is None or self.background_weights is None:
-            raise ValueError("Regions.scaled needs sampled regions: call detector.sample first")
-        return replace(
-            self,
-            cls_weights=self.cls_weights * weight,
-            box_weights=self.box_weights * weight,
-            background_weights=self.background_weights * weight,
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def train(
                 _collect(values, losses, views, index, len(own))
                 (losses.total * (world.size / shards)).backward()
             images += world.size * sum(len(p.names) for p in packed.values())
-        norm = float(clip_grad_norm_(parameters, clip_norm)) if clip_norm is not None else None
+        norm = None if clip_norm is None else _clipped(parameters, clip_norm, index)
         optimizer.step()
         method.after_step(step)
         seconds = time.perf_counter() - began
@@ -118,6 +119,14 @@ def train(
         if should_stop():
             return index + 1
     return schedule.steps
+
+
+def _clipped(parameters: list[torch.Tensor], clip_norm: float, index: int) -> float:
+    """The gradient's norm before clipping; stops the run before one that is not finite spoils the parameters."""
+    norm = float(clip_grad_norm_(parameters, clip_norm))
+    if not math.isfinite(norm):
+        raise MixdetError(f"step {index + 1}: gradient norm is {norm} although the losses are finite; lower optim.lr")
+    return norm
 
 
 def _no_sync(module: torch.nn.Module, active: bool) -> contextlib.AbstractContextManager[None]:
