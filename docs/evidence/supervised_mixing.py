@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from mixdet.cli.compare import selection
-from mixdet.runs.compare import compare, digest
+from mixdet.runs.compare import digest, run_rows
 from mixdet.runs.comparison import comparison_markdown, read_results
+from mixdet.runs.selection import selection
 
 HERE = Path("docs/evidence")  # from the repository's root, so that the commands in the results hold anywhere
 WORK = Path("evidence-runs")
@@ -77,7 +77,7 @@ def run_one(name: str, row: str, seed: int, console: Console) -> None:
         except BlockingIOError:
             return
         words = ["mixdet", "compare", study, "--rows", row, "--seeds", str(seed), "--results", str(results_file(name))]
-        compare(title, entries, [seed], results_file(name), lambda *_: shlex.join(words), console, WORK / "runs")
+        run_rows(title, entries, [seed], results_file(name), lambda *_: shlex.join(words), console, WORK / "runs")
 
 
 def write_tables() -> str:

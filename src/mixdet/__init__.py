@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mixdet.recipes import Recipe, load_recipe
     from mixdet.runs.commands import evaluate, predict, preview, resume, train
     from mixdet.runs.fit import FitResult
+    from mixdet.runs.selection import compare
     from mixdet.structures import Batch, Detections, Detector, Instances, Losses, Step, Stream, Views, supervise
 
 _HOMES = {
@@ -42,6 +43,7 @@ _HOMES = {
     "Views": "mixdet.structures",
     "blend_images": "mixdet.mixing",
     "build_backbone": "mixdet.detectors",
+    "compare": "mixdet.runs.selection",
     "evaluate": "mixdet.runs.commands",
     "from_torchvision": "mixdet.mixing",
     "interpolate_losses": "mixdet.mixing",
@@ -76,6 +78,7 @@ __all__ = [
     "Views",
     "blend_images",
     "build_backbone",
+    "compare",
     "evaluate",
     "from_torchvision",
     "interpolate_losses",

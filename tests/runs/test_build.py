@@ -185,7 +185,7 @@ def test_select_by_names_numbers_that_the_metric_has(metric: str, numbers: set[s
     from mixdet.structures import Detections
 
     dataset = open_dataset("scenes:photo/val,count=1,size=64")
-    empty = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    empty = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     found = evaluate([empty], dataset, metric)  # type: ignore[arg-type]
     assert numbers <= found.numbers.keys()
 

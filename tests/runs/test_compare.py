@@ -181,7 +181,7 @@ def test_as_many_processes_as_the_recipe_says(study: str, calls: list[str], monk
 
     def spawn(arguments: list[str], devices: int) -> int:
         spawned.append((arguments, devices))
-        commands.train(load_recipe(arguments[1]))
+        commands.train(load_recipe(arguments[1], ["run.devices=1"]))
         return 0
 
     monkeypatch.setattr(module, "spawn", spawn)

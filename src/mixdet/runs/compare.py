@@ -24,7 +24,7 @@ from mixdet.runs.folder import RunFolder
 from mixdet.training.spawn import spawn
 
 
-def compare(
+def run_rows(
     title: str,
     entries: Sequence[Entry],
     seeds: Sequence[int],
