@@ -92,9 +92,8 @@ class Display:
             self._said = time.monotonic()
             left = timedelta(seconds=round((self.total - step) * window.seconds_per_step))
             losses = "  ".join(f"{name} {value:.3f}" for name, value in window.values.items())
-            self.console.print(
-                f"step {step}/{self.total}  {left} left  {text}  lr {window.lr:.2e}  {losses}", highlight=False
-            )
+            line = f"step {step}/{self.total}  {left} left  {text}  lr {window.lr:.2e}  {losses}"
+            self.console.print(line, highlight=False, soft_wrap=True)
 
 
 class Window:
