@@ -14,11 +14,13 @@ import fcntl
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from mixdet.data import labeled_subset, open_dataset
 from mixdet.runs.compare import digest, run_rows
 from mixdet.runs.comparison import comparison_markdown, read_results
 from mixdet.runs.selection import selection
@@ -51,13 +53,17 @@ def prepare(data: Path) -> None:
     for split in json.loads((data / "bccd" / "annotations" / "ssod_splits.json").read_text("utf-8"))["splits"]:
         path = labels / f"bccd_{split['n_labelled']}_{split['seed']}.txt"
         path.write_text("".join(f"{name}\n" for name in split["labelled"]), "utf-8")
+    fod = open_dataset("datasets/fod_bright2dark/annotations/instances_source_train.json")
+    labelled = {int(i) for seed in SEEDS for i in labeled_subset(fod, fraction=0.1, seed=seed)}
+    rest = [fod.images.name(i) for i in range(len(fod)) if i not in labelled]
+    (labels / "fod_val.txt").write_text("".join(f"{name}\n" for name in rest[::4]), "utf-8")  # labelled by no seed
 
 
-def run_all(console: Console) -> None:
-    """Every set, row and seed, one at a time."""
+def run_all(sets: Sequence[str], console: Console) -> None:
+    """Every row and seed of ``sets``, one at a time."""
     for rows in BATCHES:
         for seed in SEEDS:
-            for name in SETS:
+            for name in sets:
                 for row in rows:
                     run_one(name, row, seed, console)
 
@@ -104,13 +110,14 @@ def write_tables() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with bccd/ and fod_bright2dark/")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="only these")
     parser.add_argument("--tables", action="store_true", help="write tables, run nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=160)
     prepare(args.data)
     if not args.tables:
-        run_all(console)
+        run_all(args.sets, console)
     console.print(write_tables(), highlight=False, markup=False)
 
 
