@@ -76,7 +76,7 @@ def test_the_table_names_the_metric_and_where_the_files_are(tmp_path: Path, caps
     assert main(["train", *QUICK, "schedule.steps=1", f"run.out={tmp_path / 'r'}"]) == 0
     text = capsys.readouterr().out
     assert "COCO AP @[IoU=0.50:0.95 | area=all | maxDets=100]" in text
-    assert "learning rate 0.002 for a batch of 4" in text
+    assert "learning rate 0.001 for a batch of 4" in text
     assert f"weights   {tmp_path / 'r' / 'weights' / 'student'}" in text
     assert f"pictures  {tmp_path / 'r' / 'images'}" in text
 

@@ -52,7 +52,7 @@ LINES = [
     ("data.short_sides=[]", "data.short_sides=[]: needs at least 1"),
     ("optim=3", "optim=3: is a section; write optim.KEY=VALUE with name, lr, "),
     ("method=null", "method=null: is a section; write method.KEY=VALUE with name, mix, "),
-    ("optim.lr.x=3", "optim.lr.x=3: optim.lr is 0.002 in quickstart.yaml, which is not a section"),
+    ("optim.lr.x=3", "optim.lr.x=3: optim.lr is 0.001 in quickstart.yaml, which is not a section"),
     ("data.test.images=x", "data.test.path: is missing; give it a value"),
     ("method.mix.lam.name=fixed", "method.mix.lam.value: is missing; give it a value"),
     ("detector.weights_sha256=12", "detector.weights_sha256=12: must match ^[0-9a-fA-F]{64}$"),
