@@ -66,6 +66,7 @@ def run_rows(
             console.print(f"[bold]{title}[/]: {entry.name}, seed {seed}", highlight=False)
             own = (folder or results.parent / results.stem) / f"{slug(title)}-{entry.name}-{seed}"
             known[key] = _run(title, entry.name, seed, recipe, own, command(entry.name, seed), console)
+            results.parent.mkdir(parents=True, exist_ok=True)
             with results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(known[key])) + "\n")
             shutil.rmtree(own / "checkpoints")

@@ -73,7 +73,6 @@ def read_results(path: Path) -> list[Result]:
         MixdetError: a line that is no result.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         return []
     found = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
