@@ -1,4 +1,4 @@
-"""Mixing images and what they teach: LossMix, Union, Noise, their controls, CutMix and mosaic."""
+"""Mixing images and what they teach: LossMix, Union, Noise, their controls, CutMix, mosaic, and MUM's tiles."""
 
 from mixdet.mixing.coefficients import PAIRINGS, Beta, Fixed, Sampler, Uniform
 from mixdet.mixing.inputs import INPUTS
@@ -6,6 +6,7 @@ from mixdet.mixing.losses import blend_images, interpolate_losses
 from mixdet.mixing.mix import PRESETS, Mix
 from mixdet.mixing.plan import Mixture
 from mixdet.mixing.supervision import RULES, Rule, dominant, half, interpolate, swapped, union
+from mixdet.mixing.tiles import TileMix, Tiles, draw_tiles, mix_tiles, unmix_tiles, unmixed_features
 from mixdet.mixing.torchvision import from_torchvision, to_torchvision
 
 __all__ = [
@@ -19,14 +20,20 @@ __all__ = [
     "Mixture",
     "Rule",
     "Sampler",
+    "TileMix",
+    "Tiles",
     "Uniform",
     "blend_images",
     "dominant",
+    "draw_tiles",
     "from_torchvision",
     "half",
     "interpolate",
     "interpolate_losses",
+    "mix_tiles",
     "swapped",
     "to_torchvision",
     "union",
+    "unmix_tiles",
+    "unmixed_features",
 ]
