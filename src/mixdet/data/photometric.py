@@ -1,0 +1,258 @@
+"""The strong view: colours, blur and erased patches, drawn for each image and applied to a whole batch on any device.
+
+Parameters of Unbiased Teacher's code, which MUM keeps: colour jitter (0.4, 0.4, 0.4, 0.1) with chance 0.8, grey with
+0.2, Gaussian blur of sigma U(0.1, 2) with 0.5, and three erased patches of noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as TF
+
+from mixdet.structures import Batch
+
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as in Pillow and torchvision
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+BLUR_RADIUS = 3.0  # kernel radius in sigmas
+ATTEMPTS = 10  # of an erased patch to fit into the image, as in torchvision
+
+
+@dataclass(frozen=True)
+class Erase:
+    """One pass of RandomErasing (Zhong et al. 2020).
+
+    Attributes:
+        p: chance of a patch.
+        area: its smallest and largest share of the image.
+        ratio: its smallest and largest height over width; log-uniform.
+    """
+
+    p: float
+    area: tuple[float, float]
+    ratio: tuple[float, float]
+
+    def draw(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+        """(x1, y1, x2, y2) in whole pixels; all 0 for none. The same number of draws whatever comes out."""
+        draws = torch.rand(1 + 4 * ATTEMPTS, generator=generator).tolist()
+        if draws[0] >= self.p:
+            return 0, 0, 0, 0
+        low, high = (math.log(side) for side in self.ratio)
+        for attempt in range(ATTEMPTS):
+            a, r, y, x = draws[1 + 4 * attempt : 5 + 4 * attempt]
+            area = height * width * (self.area[0] + a * (self.area[1] - self.area[0]))
+            ratio = math.exp(low + r * (high - low))
+            h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < h < height and 0 < w < width:
+                top, left = int(y * (height - h + 1)), int(x * (width - w + 1))
+                return left, top, left + w, top + h
+        return 0, 0, 0, 0
+
+
+@dataclass(frozen=True, eq=False)
+class Photometric:
+    """What was drawn for the strong view of B images.
+
+    Attributes:
+        order: (B, 4) int64, in which order brightness, contrast, saturation and hue change.
+        factors: (B, 4) their factors; hue as a part of the circle. (1, 1, 1, 0) changes nothing.
+        grey: (B,) bool.
+        sigmas: (B,) of the blur in pixels; 0 for none.
+        patches: (B, P, 4) int64 xyxy erased one after the other; empty ones are none.
+        noise: (B,) int64, seed of the noise that fills them.
+    """
+
+    order: Tensor
+    factors: Tensor
+    grey: Tensor
+    sigmas: Tensor
+    patches: Tensor
+    noise: Tensor
+
+    @staticmethod
+    def stack(drawn: Sequence[Photometric]) -> Photometric:
+        """Of B images, from those of one image each."""
+        return Photometric(*(torch.cat([getattr(d, field.name) for d in drawn]) for field in fields(Photometric)))
+
+
+@dataclass(frozen=True)
+class StrongView:
+    """Changes pixels, not geometry: the strong view of a weak view.
+
+    Attributes:
+        jitter_p: chance of colour jitter.
+        brightness, contrast, saturation: factors are drawn from U(1 - it, 1 + it), at least 0.
+        hue: shift is drawn from U(-it, it), in circles.
+        grey_p: chance of no colour.
+        blur_p: chance of blur.
+        sigma: of the blur, in pixels: U(low, high).
+        erase: patches of uniform noise, one after the other. (In the reference they are normal noise whose bytes wrap
+            around, which is nearly uniform.)
+        exact: torchvision's own colour operations, each clamped, with its HSV hue, and its blur, image by image. The
+            default is one affine map of colours an image, clamped once, in which hue turns about the grey axis.
+    """
+
+    jitter_p: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grey_p: float = 0.2
+    blur_p: float = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+    erase: tuple[Erase, ...] = (
+        Erase(0.7, (0.05, 0.2), (0.3, 3.3)),
+        Erase(0.5, (0.02, 0.2), (0.1, 6.0)),
+        Erase(0.3, (0.02, 0.2), (0.05, 8.0)),
+    )
+    exact: bool = False
+
+    def draw(self, height: int, width: int, generator: torch.Generator) -> Photometric:
+        """Parameters for one image of that size; always the same number of draws."""
+        order = torch.randperm(4, generator=generator)
+        jitter, grey, blur, *u = torch.rand(8, generator=generator).tolist()
+        spans = (self.brightness, self.contrast, self.saturation)
+        factors = [max(0.0, 1 - span) + x * (1 + span - max(0.0, 1 - span)) for span, x in zip(spans, u, strict=False)]
+        factors.append((2 * u[3] - 1) * self.hue)
+        if jitter >= self.jitter_p:
+            factors = [1.0, 1.0, 1.0, 0.0]
+        sigma = self.sigma[0] + u[4] * (self.sigma[1] - self.sigma[0]) if blur < self.blur_p else 0.0
+        patches = [erase.draw(height, width, generator) for erase in self.erase]
+        return Photometric(
+            order[None],
+            torch.tensor([factors]),
+            torch.tensor([grey < self.grey_p]),
+            torch.tensor([sigma]),
+            torch.tensor([patches], dtype=torch.int64).view(1, len(patches), 4),
+            torch.randint(2**62, (1,), generator=generator),
+        )
+
+    def __call__(self, batch: Batch, drawn: Photometric) -> Batch:
+        """The strong view of ``batch``: same geometry, same instances; padding keeps its colour.
+
+        Args:
+            batch: weak views.
+            drawn: for its images, on the CPU.
+        """
+        images = batch.images.clone()
+        sizes = batch.sizes.tolist()
+        change = _change_exactly if self.exact else _change
+        change(images, sizes, drawn)
+        _erase(images, drawn)
+        for image, (height, width) in zip(images, sizes, strict=True):
+            image[:, height:] = batch.pad_colour[:, None, None]
+            image[:, :, width:] = batch.pad_colour[:, None, None]
+        return replace(batch, images=images)
+
+
+def _change(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> None:
+    """Colours in one product an image, then blur; in place."""
+    means = torch.stack([image[:, :h, :w].mean((1, 2)) for image, (h, w) in zip(images, sizes, strict=True)])  # (B, 3)
+    matrix, shift = (part.to(images) for part in colour_maps(drawn, means.cpu()))
+    flat = torch.baddbmm(shift[:, :, None], matrix, images.flatten(2))  # (B, 3, H W)
+    images.copy_(flat.clamp_(0, 1).view_as(images))
+    for image, size, sigma in zip(images, sizes, drawn.sigmas.tolist(), strict=True):
+        if sigma > 0:
+            crop = image[:, : size[0], : size[1]]
+            crop.copy_(_blurred(crop, sigma))
+
+
+def colour_maps(drawn: Photometric, means: Tensor) -> tuple[Tensor, Tensor]:
+    """The affine colour map of each image: x -> M x + t.
+
+    Contrast moves towards the mean grey of what the operations before it made of the image, which an affine map knows
+    from the image's own mean.
+
+    Args:
+        drawn: for B images.
+        means: (B, 3) mean colour of each image.
+
+    Returns:
+        (B, 3, 3) M and (B, 3) t.
+    """
+    grey = torch.tensor(GREY)
+    to_grey = grey.expand(3, 3)
+    matrices, shifts = [], []
+    for order, factors, is_grey, mean in zip(
+        drawn.order.tolist(), drawn.factors.tolist(), drawn.grey.tolist(), means, strict=True
+    ):
+        m, t = torch.eye(3), torch.zeros(3)
+        for operation in order:
+            factor = factors[operation]
+            if operation == BRIGHTNESS:
+                m, t = factor * m, factor * t
+            elif operation == CONTRAST:
+                level = grey @ (m @ mean + t)
+                m, t = factor * m, factor * t + (1 - factor) * level
+            elif operation == SATURATION:
+                blend = factor * torch.eye(3) + (1 - factor) * to_grey
+                m, t = blend @ m, blend @ t
+            else:
+                turn = _hue_turn(factor)
+                m, t = turn @ m, turn @ t
+        if is_grey:
+            m, t = to_grey @ m, to_grey @ t
+        matrices.append(m)
+        shifts.append(t)
+    return torch.stack(matrices), torch.stack(shifts)
+
+
+def _hue_turn(circles: float) -> Tensor:
+    """(3, 3) turn of colours about the grey axis, red towards green: HSV's at every third of the circle."""
+    cos, sin = math.cos(2 * math.pi * circles), math.sin(2 * math.pi * circles)
+    keep, ahead, behind = (1 + 2 * cos) / 3, (1 - cos) / 3 - sin / math.sqrt(3), (1 - cos) / 3 + sin / math.sqrt(3)
+    return torch.tensor([[keep, ahead, behind], [behind, keep, ahead], [ahead, behind, keep]])
+
+
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """(3, h, w) under a Gaussian of ``sigma`` pixels, edges reflected; two passes of one dimension."""
+    radius = min(max(1, math.ceil(BLUR_RADIUS * sigma)), *(side - 1 for side in image.shape[1:]))
+    if radius < 1:  # one pixel wide
+        return image
+    at = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    x = F.pad(image[:, None], (radius, radius, radius, radius), mode="reflect")  # (3, 1, h, w)
+    x = F.conv2d(x, kernel.view(1, 1, 1, -1))
+    return F.conv2d(x, kernel.view(1, 1, -1, 1))[:, 0]
+
+
+def _change_exactly(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> None:
+    """Torchvision's operations, image by image; in place."""
+    adjust = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
+    rows = zip(
+        images,
+        sizes,
+        drawn.order.tolist(),
+        drawn.factors.tolist(),
+        drawn.grey.tolist(),
+        drawn.sigmas.tolist(),
+        strict=True,
+    )
+    for image, (height, width), order, factors, grey, sigma in rows:
+        crop = image[:, :height, :width]
+        x = crop
+        for operation in order:
+            if factors[operation] != (0.0 if operation == HUE else 1.0):
+                x = adjust[operation](x, factors[operation])
+        if grey:
+            x = TF.rgb_to_grayscale(x, num_output_channels=3)
+        if sigma > 0 and min(height, width) > 1:
+            radius = min(max(1, math.ceil(BLUR_RADIUS * sigma)), height - 1, width - 1)
+            x = TF.gaussian_blur(x, [2 * radius + 1] * 2, [sigma, sigma])
+        crop.copy_(x)
+
+
+def _erase(images: Tensor, drawn: Photometric) -> None:
+    """Patches of noise, uniform in [0, 1]; in place."""
+    for image, patches, seed in zip(images, drawn.patches.tolist(), drawn.noise.tolist(), strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        for x1, y1, x2, y2 in patches:
+            if x2 > x1:
+                noise = torch.rand(3, y2 - y1, x2 - x1, generator=generator)
+                image[:, y1:y2, x1:x2] = noise.to(image, non_blocking=True)

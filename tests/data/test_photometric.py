@@ -1,0 +1,179 @@
+"""The strong view: the same distribution and, but for hue, the same pixels as torchvision's operations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from mixdet.data.photometric import BRIGHTNESS, CONTRAST, SATURATION, Erase, Photometric, StrongView
+from mixdet.structures import Batch, Instances
+
+STRONG = StrongView()
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def photo(height: int, width: int, seed: int = 0) -> Tensor:
+    """Smooth, colourful, far from black and white, so that nothing is clamped."""
+    x = torch.rand(1, 3, 6, 6, generator=seeded(seed)) * 0.2 + 0.4
+    return torch.nn.functional.interpolate(x, (height, width), mode="bicubic")[0]
+
+
+def batch_of(images: list[Tensor], canvas: tuple[int, int], colour: float = 0.5) -> Batch:
+    pixels = torch.full((len(images), 3, *canvas), colour)
+    for place, image in zip(pixels, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    sizes = torch.tensor([image.shape[1:] for image in images])
+    instances = [Instances(torch.tensor([[1.0, 2.0, 9.0, 9.0]]), torch.tensor([1])) for _ in images]
+    return Batch(pixels, sizes, instances, pad_colour=torch.full((3,), colour))
+
+
+def plain(count: int = 1) -> Photometric:
+    """Parameters that change nothing."""
+    return Photometric(
+        torch.arange(4).repeat(count, 1),
+        torch.tensor([[1.0, 1.0, 1.0, 0.0]]).repeat(count, 1),
+        torch.zeros(count, dtype=torch.bool),
+        torch.zeros(count),
+        torch.zeros(count, 3, 4, dtype=torch.int64),
+        torch.zeros(count, dtype=torch.int64),
+    )
+
+
+def test_nothing_drawn_changes_nothing() -> None:
+    batch = batch_of([photo(40, 50), photo(60, 30)], (64, 64))
+    for view in (STRONG, replace(STRONG, exact=True)):
+        torch.testing.assert_close(view(batch, plain(2)).images, batch.images, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("operation", [BRIGHTNESS, CONTRAST, SATURATION])
+def test_one_operation_is_torchvisions(operation: int) -> None:
+    image = photo(40, 50)
+    factors = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    factors[0, operation] = 1.3
+    found = STRONG(batch_of([image], (64, 64)), replace(plain(), factors=factors)).images[0, :, :40, :50]
+    adjust = {BRIGHTNESS: TF.adjust_brightness, CONTRAST: TF.adjust_contrast, SATURATION: TF.adjust_saturation}
+    torch.testing.assert_close(found, adjust[operation](image, 1.3), rtol=0, atol=3e-4)
+
+
+@given(st.integers(0, 2**31), st.booleans())
+def test_all_operations_but_hue_in_any_order_are_torchvisions(seed: int, grey: bool) -> None:
+    generator = seeded(seed)
+    order = torch.randperm(4, generator=generator)
+    factors = torch.cat([0.8 + 0.4 * torch.rand(3, generator=generator), torch.zeros(1)])
+    drawn = replace(plain(), order=order[None], factors=factors[None], grey=torch.tensor([grey]))
+    batch = batch_of([photo(20, 30, seed)], (32, 32))
+    exact = replace(STRONG, exact=True)
+    torch.testing.assert_close(STRONG(batch, drawn).images, exact(batch, drawn).images, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("hue", [-0.1, -0.05, 0.05, 0.1])
+def test_the_fast_hue_turns_as_hsv_does(hue: float) -> None:
+    """Not the same pixels (this keeps the mean, HSV the value), but nearer to them than none or the other turn."""
+    batch = batch_of([torch.rand(3, 32, 32, generator=seeded(0)) * 0.5 + 0.25], (32, 32))
+
+    def turned(view: StrongView, by: float) -> Tensor:
+        return view(batch, replace(plain(), factors=torch.tensor([[1.0, 1.0, 1.0, by]]))).images
+
+    exact = turned(replace(STRONG, exact=True), hue)
+    differences = [float((turned(STRONG, by) - exact).abs().mean()) for by in (hue, 0.0, -hue)]
+    assert differences[0] < 0.9 * differences[1] < 0.6 * differences[2]
+
+
+def test_a_third_of_the_circle_is_torchvisions_hue_too() -> None:
+    batch = batch_of([photo(8, 8)], (32, 32))
+    for by in (-1 / 3, 1 / 3, 0.5):
+        drawn = replace(plain(), factors=torch.tensor([[1.0, 1.0, 1.0, by]]))
+        fast, exact = (view(batch, drawn).images for view in (STRONG, replace(STRONG, exact=True)))
+        assert torch.allclose(fast, exact, atol=1e-4) == (by != 0.5)
+        torch.testing.assert_close(fast.mean(1), batch.images.mean(1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
+def test_the_fast_blur_is_torchvisions(sigma: float) -> None:
+    batch = batch_of([torch.rand(3, 40, 50, generator=seeded(0)), torch.rand(3, 3, 64, generator=seeded(1))], (64, 64))
+    drawn = replace(plain(2), sigmas=torch.tensor([sigma, sigma]))
+    exact = replace(STRONG, exact=True)
+    torch.testing.assert_close(STRONG(batch, drawn).images, exact(batch, drawn).images, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_geometry_instances_padding_and_the_weak_view_stay(exact: bool) -> None:
+    view = replace(STRONG, exact=exact, jitter_p=1.0, blur_p=1.0, grey_p=0.5)
+    batch = batch_of([photo(40, 50), photo(64, 32), photo(1, 1)], (64, 64))
+    before = batch.images.clone()
+    drawn = Photometric.stack([view.draw(*size, seeded(i)) for i, size in enumerate(batch.sizes.tolist())])
+    strong = view(batch, drawn)
+    assert torch.equal(batch.images, before)
+    assert strong.instances is batch.instances
+    assert strong.affines is batch.affines
+    assert (strong.images[0, :, 40:] == 0.5).all()
+    assert (strong.images[1, :, :, 32:] == 0.5).all()
+    assert strong.images.min() >= 0
+    assert strong.images.max() <= 1
+    assert (strong.images != before).flatten(1).any(1).all()
+
+
+def test_an_image_looks_the_same_in_any_batch() -> None:
+    images = [photo(40, 50, i) for i in range(3)]
+    drawn = [STRONG.draw(40, 50, seeded(i)) for i in range(3)]
+    together = STRONG(batch_of(images, (64, 64)), Photometric.stack(drawn)).images
+    for i in range(3):
+        alone = STRONG(batch_of([images[i]], (40, 50)), drawn[i]).images[0]
+        torch.testing.assert_close(together[i, :, :40, :50], alone, rtol=0, atol=1e-6)
+
+
+def test_chances_and_ranges_are_the_references() -> None:
+    generator, count = seeded(0), 3000
+    drawn = Photometric.stack([STRONG.draw(100, 200, generator) for _ in range(count)])
+    jittered = (drawn.factors != torch.tensor([1.0, 1.0, 1.0, 0.0])).any(1)
+    blurred = drawn.sigmas > 0
+    erased = (drawn.patches[..., 2] > drawn.patches[..., 0]).float().mean(0)
+    assert abs(float(jittered.float().mean()) - 0.8) < 0.03
+    assert abs(float(drawn.grey.float().mean()) - 0.2) < 0.03
+    assert abs(float(blurred.float().mean()) - 0.5) < 0.04
+    assert torch.allclose(erased, torch.tensor([0.7, 0.5, 0.3]), atol=0.04)
+    factors = drawn.factors[jittered]
+    assert factors[:, :3].min() >= 0.6
+    assert factors[:, :3].max() <= 1.4
+    assert abs(float(factors[:, :3].mean()) - 1) < 0.01
+    assert factors[:, 3].abs().max() <= 0.1
+    assert drawn.sigmas[blurred].min() >= 0.1
+    assert drawn.sigmas.max() <= 2
+    assert abs(float(drawn.sigmas[blurred].mean()) - 1.05) < 0.05
+    for i, erase in enumerate(STRONG.erase):
+        x1, y1, x2, y2 = drawn.patches[drawn.patches[:, i, 2] > 0][:, i].unbind(1)
+        area, ratio = (x2 - x1) * (y2 - y1) / 20_000, (y2 - y1) / (x2 - x1)
+        assert x1.min() >= 0
+        assert y1.min() >= 0
+        assert x2.max() <= 200
+        assert y2.max() <= 100
+        assert area.min() > erase.area[0] - 0.01
+        assert area.max() < erase.area[1] + 0.01
+        assert ratio.min() > erase.ratio[0] * 0.8
+        assert ratio.max() < erase.ratio[1] * 1.25
+
+
+def test_a_patch_that_never_fits_is_none() -> None:
+    assert Erase(1.0, (0.9, 1.0), (5.0, 6.0)).draw(10, 10, seeded(0)) == (0, 0, 0, 0)
+
+
+def test_patches_are_noise_and_later_ones_lie_on_top() -> None:
+    patches = torch.tensor([[[0, 0, 20, 20], [10, 10, 30, 30], [0, 0, 0, 0]]])
+    drawn = replace(plain(), patches=patches, noise=torch.tensor([5]))
+    batch = batch_of([torch.full((3, 32, 32), 0.4)], (32, 32))
+    image = STRONG(batch, drawn).images[0]
+    assert (image[:, 30:] == 0.4).all()
+    assert (image[:, 25:, :10] == 0.4).all()
+    inside = torch.cat([image[:, :10, :20].flatten(), image[:, 10:30, 10:30].flatten()])
+    assert abs(float(inside.mean()) - 0.5) < 0.05
+    assert abs(float(inside.std()) - 0.289) < 0.02
+    assert torch.equal(image, STRONG(batch, drawn).images[0])
