@@ -181,7 +181,7 @@ def test_deep_xml_does_not_crash(tmp_path: Path) -> None:
         ("a\n../a\n", "entry 2: '../a' leaves"),
         ("/etc/a\n", "absolute"),
         ("a\na\n", "entry 2: 'a' is entry 1 too"),
-        ("a  1\n", "looks like a list for one class"),
+        ("a  1\n", "looks like a line of a list for one class"),
         (" \n", "the file is empty"),
     ],
 )

@@ -62,24 +62,32 @@ def read_voc(spec: str) -> DetectionDataset:
     Raises:
         MixdetError: one line on the first defect: file, object, field, value, fix.
     """
-    folders, split = _folders(spec)
+    folders, split = _folders(spec, ("Annotations", "JPEGImages"))
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
     objects: list[_Object] = []
     index: list[int] = []
     for folder in folders:
         present = _images_by_stem(folder)
-        for stem in _stems(folder, split):
+        for stem in _stems(folder, split, annotated=True):
             size, found = _read_annotation(folder / "Annotations" / f"{stem}.xml")
-            if stem not in present:
-                alike = nearest(stem, present)
-                hint = f"did you mean {quoted(present[alike])}?" if alike else "add the image, or remove the line"
-                raise MixdetError(f"{quoted(folder / 'JPEGImages' / stem)}.jpg: no such file; {hint}")
+            file = _file_of(stem, present, folder)
             index += [len(names)] * len(found)
             objects += found
-            sizes.append(size or image_size(folder / "JPEGImages" / present[stem]))
-            names.append(f"{folder.name}/JPEGImages/{present[stem]}")
+            sizes.append(size or image_size(folder / "JPEGImages" / file))
+            names.append(f"{folder.name}/JPEGImages/{file}")
     return _pack(spec, folders, names, sizes, objects, index)
+
+
+def voc_images(spec: str) -> list[Path]:
+    """The image files of a split, from its list of names alone: no annotation is opened."""
+    folders, split = _folders(spec, ("JPEGImages",))
+    files = []
+    for folder in folders:
+        present = _images_by_stem(folder)
+        stems = _stems(folder, split, annotated=False)
+        files += [folder / "JPEGImages" / _file_of(stem, present, folder) for stem in stems]
+    return files
 
 
 def is_voc(spec: str) -> bool:
@@ -128,8 +136,8 @@ def _pack(
     )
 
 
-def _folders(spec: str) -> tuple[list[Path], str]:
-    """The VOC folders, and the split."""
+def _folders(spec: str, parts: Iterable[str]) -> tuple[list[Path], str]:
+    """The VOC folders, each with its ``parts``, and the split."""
     path, colon, split = spec.rpartition(":")
     if not (colon and path and split):
         raise MixdetError(
@@ -139,14 +147,14 @@ def _folders(spec: str) -> tuple[list[Path], str]:
         raise MixdetError(f"{quoted(spec)}: split = {quoted(repr(split))} {problem}")
     folders = voc_folders(Path(path))
     for folder in folders:
-        for part in ("Annotations", "JPEGImages"):
+        for part in parts:
             if not (folder / part).is_dir():
                 raise MixdetError(f"{quoted(spec)}: there is no folder {quoted(folder / part)}; check the path")
     return folders, split
 
 
-def _stems(folder: Path, split: str) -> list[str]:
-    """The image names of a split, without extension."""
+def _stems(folder: Path, split: str, *, annotated: bool) -> list[str]:
+    """The image names of a split, without extension; ``annotated``: each has an annotation file."""
     file = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not file.exists():
         there = ", ".join(sorted(p.stem for p in file.parent.glob("*.txt") if "_" not in p.stem)) or "none"
@@ -161,9 +169,10 @@ def _stems(folder: Path, split: str) -> list[str]:
             raise MixdetError(f"{line} {problem}")
         if seen.setdefault(stem, number) != number:
             raise MixdetError(f"{line} is entry {seen[stem]} too; remove one")
-        if not (folder / "Annotations" / f"{stem}.xml").exists():
-            hint = "this looks like a list for one class: name a split for all" if re.search(r"\s-?[01]$", stem) else ""
-            raise MixdetError(f"{line} has no file in {quoted(folder / 'Annotations')}; {hint or 'add or remove it'}")
+        if re.search(r"\s-?[01]$", stem):
+            raise MixdetError(f"{line} looks like a line of a list for one class; name a split for all")
+        if annotated and not (folder / "Annotations" / f"{stem}.xml").exists():
+            raise MixdetError(f"{line} has no file in {quoted(folder / 'Annotations')}; add or remove it")
     return stems
 
 
@@ -179,6 +188,14 @@ def _images_by_stem(folder: Path) -> dict[str, str]:
     with os.scandir(folder / "JPEGImages") as entries:
         names = sorted((entry.name for entry in entries), reverse=True)
     return {os.path.splitext(name)[0]: name for name in names}
+
+
+def _file_of(stem: str, present: dict[str, str], folder: Path) -> str:
+    if stem not in present:
+        alike = nearest(stem, present)
+        hint = f"did you mean {quoted(present[alike])}?" if alike else "add the image, or remove the line"
+        raise MixdetError(f"{quoted(folder / 'JPEGImages' / stem)}.jpg: no such file; {hint}")
+    return present[stem]
 
 
 def _classes(folders: Iterable[Path], names: set[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mixdet.data.unlabeled import images_of_files
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation
 from mixdet.evaluation import evaluate as measure
@@ -16,7 +17,7 @@ from mixdet.recipes.recipe import Recipe
 from mixdet.runs.build import build_dataset
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
-from mixdet.runs.infer import load_trained, open_images, write_detections
+from mixdet.runs.infer import load_trained, write_detections
 from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, picture_names, save_picture
 from mixdet.structures import Detections
 from mixdet.training.distributed import is_spawned, join_world, leave_world
@@ -134,16 +135,17 @@ def predict(
         device: "auto", "cpu" or "cuda".
     """
     trained = load_trained(Path(model), join_world(device).device)
-    dataset = open_images([Path(p) for p in paths], trained.card)
+    card = trained.card
+    dataset = images_of_files([Path(p) for p in paths], classes=card.classes, category_ids=card.category_ids)
     found = [d.select(d.scores >= score) for d in trained.detect(dataset)]
     names = tuple(dataset.images.name(i) for i in range(len(dataset)))
     if out is not None:
         folder = Path(out)
-        write_detections(folder / "detections.json", dataset, found, trained.card)
+        write_detections(folder / "detections.json", dataset, found, card)
         for index, name in enumerate(picture_names(names)):
-            picture = draw_found(dataset.subset([index]), [found[index]], trained.card.classes, score)
+            picture = draw_found(dataset.subset([index]), [found[index]], card.classes, score)
             save_picture(picture, folder / name)
-    return Predicted(names, tuple(found), trained.card.classes)
+    return Predicted(names, tuple(found), card.classes)
 
 
 def preview(

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mixdet.data.dataset import DetectionDataset
-from mixdet.data.images import FileImages, image_size
 from mixdet.detectors import FasterRCNN
-from mixdet.errors import MixdetError
 from mixdet.evaluation import detections_to_coco
 from mixdet.recipes.recipe import DetectorSection
 from mixdet.runs.build import build_detector
@@ -24,8 +20,6 @@ from mixdet.structures import Detections
 from mixdet.training.files import write_atomically
 from mixdet.training.inference import detect
 from mixdet.training.weights import WeightsCard, read_weights
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,37 +63,6 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     detector = build_detector(DetectorSection.model_validate(card.detector), len(card.classes), weights=False)
     detector.load_state_dict(tensors)
     return Trained(detector.to(device).eval(), card, file, device)
-
-
-def open_images(paths: Sequence[Path], card: WeightsCard) -> DetectionDataset:
-    """Image files, and all image files below folders, as a data set without annotations.
-
-    Raises:
-        MixdetError: a path that does not exist, a folder without images, a file that is no image.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            below = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-            if not below:
-                raise MixdetError(f"{path}: no images in this folder ({', '.join(sorted(SUFFIXES))})")
-            files += below
-        elif path.exists():
-            files.append(path)
-        else:
-            raise MixdetError(f"{path}: no such file or folder; give images, or folders of images")
-    unique = list(dict.fromkeys(file.absolute() for file in files))
-    root = Path(os.path.commonpath([file.parent for file in unique]))
-    return DetectionDataset.from_rows(
-        "images",
-        FileImages.from_names(root, [str(file.relative_to(root)) for file in unique]),
-        card.classes,
-        category_ids=card.category_ids,
-        sizes=[image_size(file) for file in unique],
-        image_index=np.zeros(0),
-        boxes=np.zeros((0, 4)),
-        labels=np.zeros(0),
-    )
 
 
 def write_detections(

@@ -1,0 +1,143 @@
+"""Unlabelled images: folders, lists, VOC splits, drawn scenes; and that no annotation is opened."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixdet.data import open_dataset
+from mixdet.data.unlabeled import left_out, open_unlabeled
+from mixdet.errors import MixdetError
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "teal").save(path)
+    return path
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    for name in ("b.jpg", "a.PNG", "deep/er/c.jpeg", ".hidden/d.jpg", "deep/.e.jpg"):
+        picture(tmp_path / "pool" / name)
+    (tmp_path / "pool" / "labels.json").write_text("not opened")
+    (tmp_path / "pool" / "deep" / "notes.txt").write_text("not opened")
+    return tmp_path / "pool"
+
+
+def names(path: str | Path, images: str | None = None) -> list[str]:
+    dataset = open_unlabeled(str(path), images)
+    return [dataset.images.name(i) for i in range(len(dataset))]
+
+
+def test_a_folder_with_all_below_it(pool: Path) -> None:
+    dataset = open_unlabeled(str(pool))
+    assert names(pool) == ["a.PNG", "b.jpg", "deep/er/c.jpeg"]
+    assert dataset.classes == ()
+    assert len(dataset.labels) == 0
+    assert (dataset.sizes == [30, 40]).all()
+    assert dataset.image(2).shape == (3, 30, 40)
+    assert len(dataset.instances(0)) == 0
+    assert dataset.name == "pool"
+
+
+def test_a_list_relative_to_its_folder_to_another_or_absolute(pool: Path, tmp_path: Path) -> None:
+    here = tmp_path / "lists" / "unlabeled.txt"
+    here.parent.mkdir()
+    here.write_text(f"\ufeff../pool/b.jpg\n\n{pool}/deep/er/c.jpeg\n../pool/b.jpg\n", "utf-8")
+    assert names(here) == ["b.jpg", "deep/er/c.jpeg"]
+    here.write_text("b.jpg\n")
+    assert names(here, str(pool)) == ["b.jpg"]
+
+
+def test_a_split_of_voc_opens_no_annotation(tmp_path: Path) -> None:
+    folder = tmp_path / "VOC2012"
+    for stem in ("x", "y", "z"):
+        picture(folder / "JPEGImages" / f"{stem}.jpg")
+    (folder / "ImageSets" / "Main").mkdir(parents=True)
+    (folder / "ImageSets" / "Main" / "trainval.txt").write_text("z\nx\n")
+    assert names(f"{folder}:trainval") == ["z.jpg", "x.jpg"]
+
+
+def test_drawn_scenes() -> None:
+    dataset = open_unlabeled("scenes:clipart/train,count=3,size=64")
+    assert len(dataset) == 3
+    assert dataset.classes == ()
+    assert len(dataset.labels) == 0
+
+
+def test_labelled_images_are_left_out_whatever_they_are_called(pool: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    os.symlink(pool / "b.jpg", tmp_path / "links" / "other.jpg")
+    labeled = open_unlabeled(str(tmp_path / "links"))
+    rest = left_out(open_unlabeled(str(pool)), labeled)
+    assert [rest.images.name(i) for i in range(len(rest))] == ["a.PNG", "deep/er/c.jpeg"]
+    assert len(left_out(rest, labeled)) == 2
+    all_scenes = open_unlabeled("scenes:photo/train,count=6,size=64")
+    some = open_dataset("scenes:photo/train,count=6,size=64").subset([1, 4])
+    assert list(left_out(all_scenes, some).image_ids) == [1, 3, 4, 6]
+    assert len(left_out(all_scenes, open_dataset("scenes:photo/val,count=6,size=64"))) == 6
+
+
+def test_no_annotation_can_be_opened(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every way to open anything but images closed, reading and decoding go on."""
+    opened: list[str] = []
+    real = io.open
+
+    def guarded(file: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(file, str | os.PathLike) and str(file).startswith(str(pool)):
+            opened.append(str(file))
+            assert str(file).lower().endswith((".jpg", ".png", ".jpeg")), f"opened {file}"
+        return real(file, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", guarded)
+    monkeypatch.setattr(io, "open", guarded)
+    dataset = open_unlabeled(str(pool))
+    assert [dataset.image(i).shape[0] for i in range(len(dataset))] == [3, 3, 3]
+    assert opened
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("train.json", "unlabelled images need no annotations; give a folder of images"),
+        ("nowhere", "nowhere: no such file or folder"),
+        ("empty", "empty: no images in this folder"),
+        ("empty.txt", "empty.txt: the file is empty"),
+        ("bad.txt", "bad.txt: line 2: 'missing.jpg': no such file"),
+        ("binary.txt", "the text is not UTF-8"),
+        ("VOC2012:trainval", "there is no folder"),
+        ("text.jpg", "not an image"),
+    ],
+)
+def test_defects_in_one_line(tmp_path: Path, path: str, line: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "bad.txt").write_text("\nmissing.jpg\n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "train.json").write_text("{}")
+    with pytest.raises(MixdetError) as caught:
+        open_unlabeled(str(tmp_path / path))
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_goes_with_a_list_only(pool: Path) -> None:
+    with pytest.raises(MixdetError, match="goes with a list of images only"):
+        open_unlabeled(str(pool), "elsewhere")
+
+
+def test_sizes_are_as_displayed(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "pool").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "pool" / "turned.jpg", exif=exif)
+    assert np.array_equal(open_unlabeled(str(tmp_path / "pool")).sizes, [[40, 30]])
