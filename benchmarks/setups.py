@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import resize
 
 from mixdet.data.geometry import transform_boxes
 from mixdet.data.scenes import scenes
-from mixdet.data.streams import Collate
+from mixdet.data.streams import Collate, Example
 from mixdet.detectors import FasterRCNN, Preset, build_backbone
 from mixdet.methods import Supervised
 from mixdet.structures import Batch, Instances, Step, Views, keyed_generator
@@ -47,7 +47,7 @@ def scene_batch(detector: FasterRCNN, count: int, size: int = 160, *, square: bo
             affine = torch.diag(torch.tensor([size / width, size / height, 1.0]))
             image = resize(image, [size, size], antialias=True)
             instances = Instances(transform_boxes(instances.boxes, affine), instances.labels)
-        examples.append((image, instances, torch.eye(3), dataset.images.name(i)))
+        examples.append(Example(image, instances, torch.eye(3), dataset.images.name(i), {}))
     return Collate(detector.stride)(examples).to_batch("cpu", detector.pad_colour)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from mixdet.data import DetectionDataset, FileImages
 from mixdet.data.geometry import WeakView
+from mixdet.data.photometric import StrongView
 from mixdet.data.scenes import scenes
 from mixdet.data.streams import PackedBatch, evaluation_batches, stream_batches
 from mixdet.errors import MixdetError
@@ -28,6 +29,7 @@ def batches(count: int, **changes: object) -> list[PackedBatch]:
         "start": 0,
         "stride": 32,
         "seed": 7,
+        "strong": {"strong": StrongView()},
         **changes,
     }
     return list(islice(stream_batches(DATA, WeakView((32, 48), 64, 0.5), **settings), count))  # type: ignore[arg-type]
@@ -35,8 +37,13 @@ def batches(count: int, **changes: object) -> list[PackedBatch]:
 
 def same(a: PackedBatch, b: PackedBatch) -> bool:
     tensors = ("images", "sizes", "affines", "boxes", "labels", "ignored")
+    views = [p.to_views("cpu", COLOUR) for p in (a, b)]
     return (
-        a.names == b.names and a.counts == b.counts and all(torch.equal(getattr(a, t), getattr(b, t)) for t in tensors)
+        a.names == b.names
+        and a.counts == b.counts
+        and all(torch.equal(getattr(a, t), getattr(b, t)) for t in tensors)
+        and list(views[0]) == list(views[1])
+        and all(torch.equal(views[0][name].images, views[1][name].images) for name in views[0])
     )
 
 
@@ -100,3 +107,22 @@ def test_evaluation_reads_every_image_once_in_order() -> None:
     assert [len(p.names) for p in packed] == [4, 4, 2]
     assert [name for p in packed for name in p.names] == [DATA.images.name(i) for i in range(10)]
     assert all(p.counts is None for p in packed)
+
+
+def test_the_strong_view_shares_geometry_and_instances_with_the_weak_one() -> None:
+    for packed in batches(4):
+        views = packed.to_views("cpu", COLOUR)
+        weak, strong = views.weak, views.strong
+        assert torch.equal(strong.sizes, weak.sizes)
+        assert torch.equal(strong.affines, weak.affines)  # type: ignore[arg-type]
+        assert strong.instances is weak.instances
+        assert strong.ids == weak.ids
+        assert not torch.equal(strong.images, weak.images)
+
+
+def test_several_views_of_a_position_are_drawn_apart() -> None:
+    views = batches(1, strong={"strong": StrongView(), "strong2": StrongView()})[0].to_views("cpu", COLOUR)
+    assert list(views) == ["weak", "strong", "strong2"]
+    assert not torch.equal(views.strong.images, views.strong2.images)
+    alone = batches(1)[0].to_views("cpu", COLOUR)
+    assert torch.equal(alone.strong.images, views.strong.images)

@@ -57,7 +57,7 @@ def stream(values: list[int]) -> Iterator[PackedBatch]:
         images = torch.full((2, 3, 32, 32), value, dtype=torch.uint8)
         names = [f"bright{value}.png", f"also{value}.png"]
         yield PackedBatch(
-            images, torch.full((2, 2), 32), torch.eye(3).repeat(2, 1, 1), names, None, empty, empty, empty
+            images, torch.full((2, 2), 32), torch.eye(3).repeat(2, 1, 1), names, None, empty, empty, empty, {}
         )
 
 

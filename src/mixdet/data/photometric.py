@@ -65,6 +65,7 @@ class Photometric:
         sigmas: (B,) of the blur in pixels; 0 for none.
         patches: (B, P, 4) int64 xyxy erased one after the other; empty ones are none.
         noise: (B,) int64, seed of the noise that fills them.
+        exact: (B,) bool, as in ``StrongView``.
     """
 
     order: Tensor
@@ -73,16 +74,28 @@ class Photometric:
     sigmas: Tensor
     patches: Tensor
     noise: Tensor
+    exact: Tensor
 
     @staticmethod
     def stack(drawn: Sequence[Photometric]) -> Photometric:
         """Of B images, from those of one image each."""
         return Photometric(*(torch.cat([getattr(d, field.name) for d in drawn]) for field in fields(Photometric)))
 
+    def apply(self, batch: Batch) -> Batch:
+        """The view of ``batch`` that was drawn: same geometry, same instances; padding keeps its colour."""
+        images = batch.images.clone()
+        sizes = batch.sizes.tolist()
+        (_change_exactly if bool(self.exact.any()) else _change)(images, sizes, self)
+        _erase(images, self)
+        for image, (height, width) in zip(images, sizes, strict=True):
+            image[:, height:] = batch.pad_colour[:, None, None]
+            image[:, :, width:] = batch.pad_colour[:, None, None]
+        return replace(batch, images=images)
+
 
 @dataclass(frozen=True)
 class StrongView:
-    """Changes pixels, not geometry: the strong view of a weak view.
+    """What to draw the strong view of a weak view from; it changes pixels, not geometry.
 
     Attributes:
         jitter_p: chance of colour jitter.
@@ -130,24 +143,8 @@ class StrongView:
             torch.tensor([sigma]),
             torch.tensor([patches], dtype=torch.int64).view(1, len(patches), 4),
             torch.randint(2**62, (1,), generator=generator),
+            torch.tensor([self.exact]),
         )
-
-    def __call__(self, batch: Batch, drawn: Photometric) -> Batch:
-        """The strong view of ``batch``: same geometry, same instances; padding keeps its colour.
-
-        Args:
-            batch: weak views.
-            drawn: for its images, on the CPU.
-        """
-        images = batch.images.clone()
-        sizes = batch.sizes.tolist()
-        change = _change_exactly if self.exact else _change
-        change(images, sizes, drawn)
-        _erase(images, drawn)
-        for image, (height, width) in zip(images, sizes, strict=True):
-            image[:, height:] = batch.pad_colour[:, None, None]
-            image[:, :, width:] = batch.pad_colour[:, None, None]
-        return replace(batch, images=images)
 
 
 def _change(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView
+from mixdet.data.photometric import Photometric, StrongView
 from mixdet.data.plan import BatchPlan, aspect_groups
 from mixdet.errors import MixdetError
-from mixdet.structures import Batch, Instances, keyed_generator, keyed_seed
+from mixdet.structures import Batch, Instances, Views, keyed_generator, keyed_seed
 
 
 class PackedBatch(NamedTuple):
@@ -28,6 +30,7 @@ class PackedBatch(NamedTuple):
         names: of the images.
         counts: instances of each image, or None for an unlabelled stream.
         boxes, labels, ignored: of all instances in order.
+        photometric: what was drawn for each view that shares this one's geometry.
     """
 
     images: Tensor
@@ -38,6 +41,12 @@ class PackedBatch(NamedTuple):
     boxes: Tensor
     labels: Tensor
     ignored: Tensor
+    photometric: dict[str, Photometric]
+
+    def to_views(self, device: torch.device | str, pad_colour: Tensor) -> Views:
+        """The weak view and those drawn from it, as ``to_batch``."""
+        weak = self.to_batch(device, pad_colour)
+        return Views(weak=weak, **{name: drawn.apply(weak) for name, drawn in self.photometric.items()})
 
     def to_batch(self, device: torch.device | str, pad_colour: Tensor) -> Batch:
         """On ``device``, in [0, 1], with ``pad_colour`` beyond each image."""
@@ -58,20 +67,35 @@ class PackedBatch(NamedTuple):
         return Batch(images, sizes, instances, None, self.affines.to(device), ids, pad_colour.to(device))  # type: ignore[arg-type]
 
 
-Example = tuple[Tensor, Instances | None, Tensor, str]
+class Example(NamedTuple):
+    """One image as a worker reads it: its weak view, and what was drawn for the others."""
+
+    image: Tensor
+    instances: Instances | None
+    affine: Tensor
+    name: str
+    photometric: dict[str, Photometric]
 
 
 class ViewedImages(Dataset[Example | MixdetError]):
-    """Position of a stream -> weak view of its image; all randomness keyed by the position."""
+    """Position of a stream -> views of its image; all randomness keyed by the position."""
 
-    def __init__(self, dataset: DetectionDataset, view: WeakView, labeled: bool, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        view: WeakView,
+        labeled: bool,
+        seed: int,
+        strong: Mapping[str, StrongView] = MappingProxyType({}),
+    ) -> None:
         self.dataset = dataset
         self.view = view
         self.labeled = labeled
         self.seed = seed
+        self.strong = dict(strong)
 
     def __getitem__(self, key: tuple[int, int]) -> Example | MixdetError:
-        """View of one image, or why there is none; ``key`` is (position in the stream, index in the data set)."""
+        """Views of one image, or why there are none; ``key`` is (position in the stream, index in the data set)."""
         position, index = key
         instances = self.dataset.instances(index) if self.labeled else None
         generator = keyed_generator(self.seed, position)
@@ -80,7 +104,11 @@ class ViewedImages(Dataset[Example | MixdetError]):
         except MixdetError as fault:  # raised in a worker it would arrive as the text of a traceback
             return fault
         image, instances, affine = self.view(image, instances, generator)
-        return image, instances, affine, self.dataset.images.name(index)
+        drawn = {
+            name: strong.draw(image.shape[1], image.shape[2], keyed_generator(self.seed, name, position))
+            for name, strong in self.strong.items()
+        }
+        return Example(image, instances, affine, self.dataset.images.name(index), drawn)
 
 
 class Collate:
@@ -95,22 +123,23 @@ class Collate:
             if isinstance(example, MixdetError):
                 return example
             examples.append(example)
-        sizes = torch.tensor([image.shape[-2:] for image, *_ in examples])
+        sizes = torch.tensor([example.image.shape[-2:] for example in examples])
         height, width = (int(-(-side // self.stride) * self.stride) for side in sizes.amax(0).tolist())
         images = torch.zeros(len(examples), 3, height, width, dtype=torch.uint8)
-        for canvas, (image, *_) in zip(images, examples, strict=True):
-            canvas[:, : image.shape[1], : image.shape[2]] = image
-        labelled = [instances for _, instances, *_ in examples if instances is not None]
+        for canvas, example in zip(images, examples, strict=True):
+            canvas[:, : example.image.shape[1], : example.image.shape[2]] = example.image
+        labelled = [example.instances for example in examples if example.instances is not None]
         merged = Instances.concat(labelled) if labelled else Instances.empty()
         return PackedBatch(
             images,
             sizes,
-            torch.stack([affine for *_, affine, _ in examples]),
-            [name for *_, name in examples],
+            torch.stack([example.affine for example in examples]),
+            [example.name for example in examples],
             [len(i) for i in labelled] if labelled else None,
             merged.boxes,
             merged.labels,
             merged.ignored,
+            {name: Photometric.stack([e.photometric[name] for e in examples]) for name in examples[0].photometric},
         )
 
 
@@ -138,6 +167,7 @@ def stream_batches(
     *,
     name: str,
     labeled: bool,
+    strong: Mapping[str, StrongView] = MappingProxyType({}),
     batch_size: int,
     shards: int,
     own_shards: range,
@@ -157,6 +187,7 @@ def stream_batches(
         view: the weak view.
         name: of the stream; part of every key.
         labeled: whether annotations are read.
+        strong: further views, drawn from the weak one.
         batch_size: images a step, over all shards.
         shards: how many shards a step is cut into.
         own_shards: those of this process.
@@ -172,7 +203,7 @@ def stream_batches(
     )
     plan = BatchPlan(groups, size, keyed_seed(seed, name, "plan"))
     loader = DataLoader(
-        ViewedImages(dataset, view, labeled, keyed_seed(seed, name, "view")),
+        ViewedImages(dataset, view, labeled, keyed_seed(seed, name, "view"), strong),
         batch_sampler=ShardSampler(plan, shards, own_shards, start),
         collate_fn=Collate(stride),
         num_workers=workers,

@@ -100,7 +100,7 @@ def train(
             asked = time.perf_counter()
             packed = {name: next(stream) for name, stream in streams.items()}
             waiting += time.perf_counter() - asked
-            views = {name: Views(weak=p.to_batch(world.device, colour)) for name, p in packed.items()}
+            views = {name: p.to_views(world.device, colour) for name, p in packed.items()}
             step = Step(index, schedule.steps, keyed_generator(seed, index, shard, "method"))
             torch.manual_seed(keyed_seed(seed, index, shard, "global"))  # torchvision's samplers and dropout draw there
             last = shard == own[-1]
