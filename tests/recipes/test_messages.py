@@ -27,8 +27,12 @@ LINES = [
     # words
     ("method.mix=losmix", f"method.mix=losmix: must be one of {PRESETS}, or null; did you mean 'lossmix'?"),
     ("method.mix=5", f"method.mix=5: must be one of {PRESETS}, or null"),
-    ("method.name=supervize", "method.name=supervize: must be one of supervised; did you mean 'supervised'?"),
-    ("method.mix.lam.name=bta", "method.mix.lam.name=bta: its name must be one of beta, uniform, fixed; did you mean "),
+    (
+        "method.name=supervize",
+        "method.name=supervize: must be one of supervised, unbiased_teacher, mum; did you mean 'supervised'?",
+    ),
+    ("method.mix.lam.name=bta", "method.mix.lam.name=bta: must be one of beta, uniform, fixed; did you mean "),
+    ("method.name=mum", "method.name='mum': learns from unlabelled images too; give them: data.unlabeled=FOLDER"),
     ("method.mix.lam={alpha: 2}", "method.mix.lam={alpha: 2}: needs a name, one of beta, uniform, fixed"),
     ("detector.body=resnet5", "detector.body=resnet5: must be one of tiny, resnet18, "),
     ("detector.mixed_terms=[roi_cls, roi]", "detector.mixed_terms[1]='roi': must be one of rpn_cls, rpn_box, "),

@@ -17,16 +17,30 @@ from mixdet.data import open_dataset
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.dataset import Policy as DataPolicy
 from mixdet.data.geometry import WeakView
+from mixdet.data.photometric import StrongView
 from mixdet.detectors import BODIES, MIXED_TERMS, ROI_CLS_LOSSES, FasterRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors.backbones import NORMS
 from mixdet.errors import MixdetError
 from mixdet.evaluation.evaluate import MetricName
-from mixdet.methods import METHODS, Supervised
-from mixdet.mixing import INPUTS, PAIRINGS, PRESETS, RULES, Beta, Fixed, Mix, Uniform
+from mixdet.methods import METHODS, MUM, Supervised, UnbiasedTeacher
+from mixdet.methods.method import LABELED_VIEWS
+from mixdet.mixing import INPUTS, PAIRINGS, PRESETS, RULES, Beta, Fixed, Mix, TileMix, Uniform
 from mixdet.mixing.mix import _LAMS
+from mixdet.mixing.tiles import TileMode
 from mixdet.recipes import Recipe, load_recipe
-from mixdet.recipes.method import BetaLam, FixedLam, MixPreset, MixSection, SupervisedSection, UniformLam
+from mixdet.recipes.method import (
+    BetaLam,
+    DecaySection,
+    FixedLam,
+    MixPreset,
+    MixSection,
+    MUMSection,
+    SupervisedSection,
+    TilesSection,
+    UnbiasedTeacherSection,
+    UniformLam,
+)
 from mixdet.recipes.recipe import (
     DataSection,
     DetectorSection,
@@ -35,9 +49,13 @@ from mixdet.recipes.recipe import (
     Policy,
     ScheduleSection,
     SourceSection,
+    StrongSection,
 )
 from mixdet.recipes.section import Key, Section
 from mixdet.runs.build import build_dataset, build_detector, build_method, build_mix, build_schedule, training_view
+from mixdet.runs.streams import build_strong
+from mixdet.teaching import Decay
+from mixdet.teaching.decay import Ramp
 from mixdet.training.optim import build_optimizer
 from mixdet.training.schedules import Schedule
 
@@ -72,6 +90,27 @@ def test_every_method_has_a_section(name: str) -> None:
     sections = {get_args(s.model_fields["name"].annotation)[0]: s for s in Key.of(Recipe).child("method").sections}  # type: ignore[union-attr]
     assert set(sections) == set(METHODS)
     assert set(sections[name].model_fields) - {"name"} == set(_keywords(METHODS[name].__init__)) - {"detector"}
+
+
+@pytest.mark.parametrize("name", ["unbiased_teacher", "mum"])
+def test_the_defaults_of_a_section_build_the_methods_own(name: str) -> None:
+    detector = build_detector(DetectorSection(body="tiny", weights="none"), 3)
+    section = {UnbiasedTeacherSection: UnbiasedTeacher, MUMSection: MUM}
+    kind = next(s for s in section if s.model_fields["name"].default == name)
+    built, own = build_method(kind(), detector), METHODS[name](detector)  # type: ignore[call-arg]
+    for key in ("threshold", "unsup_weight", "decay", "labeled_views", "unsup_box_loss", "skip_empty", "tiles"):
+        assert getattr(built, key, None) == getattr(own, key, None), key
+    assert type(built) is section[kind]
+
+
+def test_tiles_and_decay_have_the_keys_of_their_classes() -> None:
+    assert _defaults(TilesSection) == {f.name: getattr(TileMix(), f.name) for f in fields(TileMix)}
+    assert list(DecaySection.model_fields) == [f.name for f in fields(Decay)]
+    assert {**_defaults(DecaySection), "value": ...} == _keywords(Decay)
+    own = {f.name: getattr(StrongView(), f.name) for f in fields(StrongView)} | {"erase": True}
+    assert _defaults(StrongSection) == {key: value for key, value in own.items() if key != "sigma"}
+    assert build_strong(StrongSection()) == StrongView()
+    assert build_strong(StrongSection(erase=False, hue=0.2)) == StrongView(hue=0.2, erase=())
 
 
 def test_mix() -> None:
@@ -149,6 +188,11 @@ def test_view_and_policies() -> None:
         (MixSection, "per", _LAMS),
         (MixSection, "pairing", PAIRINGS.keys() - {"aligned"}),  # pairs two different batches; a recipe has one
         (SupervisedSection, "mix", PRESETS),
+        (MUMSection, "mix_labeled", PRESETS),
+        (MUMSection, "mix_unlabeled", PRESETS),
+        (MUMSection, "labeled_views", LABELED_VIEWS),
+        (TilesSection, "mode", get_args(TileMode)),
+        (DecaySection, "ramp", get_args(Ramp)),
         (EvaluationSection, "metric", get_args(MetricName)),
         (ScheduleSection, "name", get_args(inspect.signature(Schedule, eval_str=True).parameters["name"].annotation)),
         (
@@ -165,7 +209,7 @@ def test_the_choices_are_those_there_are(section: type[Section], key: str, known
 def test_every_choice_of_a_recipe_is_among_those_above() -> None:
     """No word list of the schema goes untested: lists here, or names of sections and policies elsewhere."""
     tested = {"body", "preset", "norm", "mixed_terms", "roi_cls_loss", "input", "supervision", "per", "pairing", "mix"}
-    tested |= {"metric", "crowd", "difficult"}
+    tested |= {"metric", "crowd", "difficult", "mix_labeled", "mix_unlabeled", "labeled_views", "mode", "ramp"}
     other = {"name", "device", "precision", "select_by"}  # of sections, torch, and numbers that checks looks at
     found: set[str] = set()
     todo = [Recipe]

@@ -129,7 +129,7 @@ def test_a_coco_row(temporary: Path) -> None:
 
 @pytest.mark.parametrize(
     ("row", "also", "batch"),
-    [("lossmix", set(), 4), ("baseline", set(), 4), ("partial", {"method.mix_until_step"}, 4), ("reg", set(), 8)],
+    [("lossmix", set(), 4), ("baseline", set(), 4), ("partial", {"method.mix_until_step"}, 4), ("reg", set(), 6)],
 )
 def test_only_what_must_is_replaced(row: str, also: set[str], batch: int, tmp_path: Path) -> None:
     recipe = _row("lossmix_table3", row)

@@ -171,6 +171,22 @@ def stand_in(path: str, images: str | None, root: Path, count: int, seed: int = 
     return spec, images
 
 
+def stand_in_pool(path: str, images: str | None, root: Path, count: int, seed: int = 0) -> tuple[str, str | None]:
+    """Unlabelled images of the form of ``path`` under ``root``; arguments and result as ``stand_in``."""
+    if path.startswith("scenes:") or (path.rpartition(":")[0] and not path.endswith(".txt")):
+        return stand_in(path, images, root, count, seed)
+    folder = root / _name(Path(path).with_suffix(""))
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"unlabeled_{index:06d}.jpg" for index in range(count)]
+    for name, drawn in zip(names, draw_images(count, len(COCO_IDS), seed), strict=True):
+        drawn.image.save(folder / name, quality=80)
+    if not path.endswith(".txt"):
+        return str(folder), images
+    listed = folder / Path(path).name
+    listed.write_text("".join(f"{name}\n" for name in names), "utf-8")
+    return str(listed), None
+
+
 def _name(folder: Path) -> str:
     """The last name of a folder: enough to recognise it by."""
     return folder.name or "data"

@@ -93,6 +93,11 @@ def left_out(dataset: DetectionDataset, others: DetectionDataset) -> DetectionDa
     return dataset.subset([i for i, key in enumerate(identities(dataset)) if key not in taken])
 
 
+def shared(dataset: DetectionDataset, others: DetectionDataset) -> int:
+    """How many images of ``dataset`` are in ``others`` too."""
+    return len(dataset) - len(left_out(dataset, others))
+
+
 def identities(dataset: DetectionDataset) -> list[str]:
     """What tells each image of a data set from all others: the file it really is, or its name where there is none."""
     source: ImageSource = dataset.images

@@ -1,8 +1,10 @@
 """Training methods: one paper, one short file."""
 
 from mixdet.methods.method import Method
+from mixdet.methods.mum import MUM
 from mixdet.methods.supervised import Supervised
+from mixdet.methods.unbiased_teacher import UnbiasedTeacher
 
-METHODS: dict[str, type[Method]] = {"supervised": Supervised}
+METHODS: dict[str, type[Method]] = {"supervised": Supervised, "unbiased_teacher": UnbiasedTeacher, "mum": MUM}
 
-__all__ = ["METHODS", "Method", "Supervised"]
+__all__ = ["METHODS", "MUM", "Method", "Supervised", "UnbiasedTeacher"]

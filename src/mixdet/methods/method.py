@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import nn
 
 from mixdet.structures import Detector, Losses, Step, Stream, Views
+
+LabeledViews = Literal["weak", "strong", "both"]
+LABELED_VIEWS: dict[LabeledViews, tuple[str, ...]] = {
+    "weak": ("weak",),
+    "strong": ("strong",),
+    "both": ("weak", "strong"),
+}
+"""Which views of labelled images a student sees: one, or both in one batch."""
 
 
 class Method(nn.Module):

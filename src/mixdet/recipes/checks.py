@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from mixdet.recipes.method import MixSection
     from mixdet.recipes.recipe import Recipe
 
 
@@ -26,7 +27,9 @@ def faults(recipe: Recipe) -> list[Fault]:
     """Every disagreement between the keys of a recipe, those of a run's shape first."""
     return [
         *_shards(recipe),
+        *_pool(recipe),
         *_mixing(recipe),
+        *_phases(recipe),
         *_steps(recipe),
         *_sides(recipe),
         *_weights(recipe),
@@ -44,51 +47,85 @@ def notes(recipe: Recipe) -> tuple[str, ...]:
             f"schedule.warmup_steps={recipe.schedule.warmup_steps}: the run ends within the warm-up "
             f"(schedule.steps={recipe.schedule.steps})"
         )
+    if recipe.data.unlabeled is not None and not recipe.method.unlabeled:
+        found.append(f"data.unlabeled={recipe.data.unlabeled.path}: method.name={recipe.method.name} does not read it")
     if recipe.data.val is None:
         found.append("data.val=null: nothing is evaluated, and the last checkpoint is the one that is kept")
     return tuple(found)
 
 
 def _shards(recipe: Recipe) -> Iterator[Fault]:
-    batch, shards, devices = recipe.data.batch_size, recipe.data.shards, recipe.run.devices
-    if batch % shards:
-        yield Fault(
-            ("data.shards", "data.batch_size"),
-            f"must divide data.batch_size={batch}; use one of {_divisors(batch)}",
-        )
-    if shards % devices:
+    data, devices = recipe.data, recipe.run.devices
+    sizes = {"data.batch_size": data.batch_size}
+    if recipe.method.unlabeled and data.unlabeled_batch_size is not None:
+        sizes["data.unlabeled_batch_size"] = data.unlabeled_batch_size
+    for key, batch in sizes.items():
+        if batch % data.shards:
+            yield Fault(("data.shards", key), f"must divide {key}={batch}; use one of {_divisors(batch)}")
+    if data.shards % devices:
         yield Fault(
             ("run.devices", "data.shards"),
-            f"needs data.shards to be a multiple of {devices}, and it is {shards}; set data.shards={devices}",
+            f"needs data.shards to be a multiple of {devices}, and it is {data.shards}; set data.shards={devices}",
+        )
+
+
+def _pool(recipe: Recipe) -> Iterator[Fault]:
+    method = recipe.method
+    if method.unlabeled and recipe.data.unlabeled is None:
+        yield Fault(
+            ("method.name", "data.unlabeled"),
+            "learns from unlabelled images too; give them: data.unlabeled=FOLDER, or a text file that names them",
         )
 
 
 def _mixing(recipe: Recipe) -> Iterator[Fault]:
     method, data = recipe.method, recipe.data
-    if method.mix is not None:
-        images = data.batch_size // data.shards
-        if (mixed := round(images * method.mixed_fraction)) < 2:
+    labeled = method.mixed_labeled()
+    if labeled is not None:
+        if (mixed := labeled.images(data.batch_size // data.shards)) < 2:
+            keys = [f"method.{labeled.key}", "data.batch_size", "data.shards"]
+            keys += ["method.mixed_fraction"] if method.name == "supervised" else []
+            values = ", ".join(f"{key}={_at(recipe, key)}" for key in keys[1:])
             yield Fault(
-                ("method.mix", "data.batch_size", "data.shards", "method.mixed_fraction"),
-                f"needs 2 images to mix, and a shard has {mixed} (data.batch_size={data.batch_size}, data.shards="
-                f"{data.shards}, method.mixed_fraction={method.mixed_fraction:g}); use fewer shards or a larger batch",
+                tuple(keys),
+                f"needs 2 images to mix, and a shard has {mixed} ({values}); use fewer shards or a larger batch",
             )
-    if method.mix is not None and not isinstance(method.mix, str):
-        lam, supervision = method.mix.lam, method.mix.supervision
-        if lam.name == "uniform" and lam.low > lam.high:
+        yield from _mix(f"method.{labeled.key}", labeled.mix)
+    if method.name != "supervised" and method.mix_unlabeled is not None:
+        if (mixed := unlabeled_batch(recipe) // data.shards) < 2:
             yield Fault(
-                ("method.mix.lam.low", "method.mix.lam.high"), f"is above method.mix.lam.high={lam.high:g}; swap them"
+                ("method.mix_unlabeled", "data.unlabeled_batch_size", "data.shards"),
+                f"needs 2 images to mix, and a shard has {mixed}; use fewer shards or a larger batch",
             )
-        if method.mix.input == "mosaic" and supervision != "union":
-            yield Fault(
-                ("method.mix.supervision", "method.mix.input"),
-                "does not go with method.mix.input=mosaic, in which every object counts fully; use union",
-            )
-    if method.mix_until_step is not None and method.mix_until_step > recipe.schedule.steps:
+        yield from _mix("method.mix_unlabeled", method.mix_unlabeled)
+
+
+def _mix(key: str, mix: str | MixSection) -> Iterator[Fault]:
+    if isinstance(mix, str):
+        return
+    lam = mix.lam
+    if lam.name == "uniform" and lam.low > lam.high:
+        yield Fault((f"{key}.lam.low", f"{key}.lam.high"), f"is above {key}.lam.high={lam.high:g}; swap them")
+    if mix.input == "mosaic" and mix.supervision != "union":
         yield Fault(
-            ("method.mix_until_step", "schedule.steps"),
-            f"is after the last step, schedule.steps={recipe.schedule.steps}; use null to mix to the end",
+            (f"{key}.supervision", f"{key}.input"),
+            f"does not go with {key}.input=mosaic, in which every object counts fully; use union",
         )
+
+
+def _phases(recipe: Recipe) -> Iterator[Fault]:
+    steps = recipe.schedule.steps
+    for key, step in recipe.method.changes():
+        if key == "mix_until_step" and step > steps:
+            yield Fault(
+                ("method.mix_until_step", "schedule.steps"),
+                f"is after the last step, schedule.steps={steps}; use null to mix to the end",
+            )
+        if key == "decay.burn_in_steps" and step >= steps:
+            yield Fault(
+                ("method.decay.burn_in_steps", "schedule.steps"),
+                f"leaves no step for the teacher, schedule.steps={steps}; shorten the burn-in or lengthen the run",
+            )
 
 
 def _steps(recipe: Recipe) -> Iterator[Fault]:
@@ -121,6 +158,18 @@ def _weights(recipe: Recipe) -> Iterator[Fault]:
             ("detector.weights", "detector.body"),
             f"holds efficientnet_lite0 only, not detector.body={detector.body}; set detector.weights to {fix}",
         )
+
+
+def unlabeled_batch(recipe: Recipe) -> int:
+    """Unlabelled images a step."""
+    return recipe.data.unlabeled_batch_size or recipe.data.batch_size
+
+
+def _at(recipe: Recipe, path: str) -> object:
+    value: object = recipe
+    for name in path.split("."):
+        value = getattr(value, name)
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _divisors(number: int) -> str:

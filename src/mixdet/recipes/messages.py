@@ -67,7 +67,8 @@ def _line(error: ErrorDetails, schema: type[Section], tree: Tree) -> str:
         return _disagreement(error, tree)
     path, key = _resolve(error, schema)
     word = tree.origin(path).word
-    shown = _shown(error["input"], path)
+    value = error["input"]
+    shown = _shown(value["name"] if path[-1:] == ("name",) and isinstance(value, dict) else value, path)
     if error["type"] == "missing":
         shown = _dotted(path)
     elif word and len(word.partition("=")[0].split(".")) >= len(path):
@@ -93,6 +94,8 @@ def _resolve(error: ErrorDetails, schema: type[Section]) -> tuple[Path, Key]:
             continue
         section, key = key, key.element() if isinstance(part, int) else key.child(part) or Key()
         path.append(str(part))
+    if error["type"].startswith("union_tag") and isinstance(error["input"], dict) and "name" in error["input"]:
+        path, key = [*path, "name"], key.child("name") or Key()
     return tuple(path), (section if error["type"] in ("extra_forbidden", "missing") else key)
 
 
@@ -118,7 +121,7 @@ def _unknown_key(path: Path, section: Key, schema: type[Section]) -> str:
     """Names the key meant: in this section, or anywhere if none here is close."""
     hint = closest(path[-1], section.names())
     if not hint:
-        elsewhere = [".".join(leaf) for leaf in leaves(schema) if leaf[-1] == path[-1] and leaf != path]
+        elsewhere = [".".join(leaf) for leaf in leaves(schema) if leaf[-1] == path[-1] and _moved(path, leaf)]
         hint = f"; did you mean {elsewhere[0]!r}?" if elsewhere else ""
     if ":" in path[-1]:
         hint = "; put a space after its colon"
@@ -126,13 +129,18 @@ def _unknown_key(path: Path, section: Key, schema: type[Section]) -> str:
     return f"no such key{hint} ({where} {', '.join(section.names())})"
 
 
+def _moved(path: Path, leaf: Path) -> bool:
+    """Whether a key at ``path`` may have been meant for ``leaf``: in another section, or above or below in this one."""
+    here, there = path[:-1], leaf[:-1]
+    shorter = min(len(here), len(there))
+    return here != there and (here[:1] != there[:1] or here[:shorter] == there[:shorter])
+
+
 def _unknown_word(value: Any, key: Key) -> str:
     if key.sections and not key.values:  # several sections told apart by name
         named = key.child("name")
-        words = named.values if named else ()
-        given = value.get("name") if isinstance(value, dict) else None
-        need = "needs a name, one of" if given is None else "its name must be one of"
-        return f"{need} {', '.join(words)}{closest(str(given), words)}"
+        return f"needs a name, one of {', '.join(named.values if named else ())}"
+    value = value.get("name") if isinstance(value, dict) else value
     section = ", or a section" if key.sections else ""
     null = ", or null" if key.null else ""
     hint = closest(value, key.values) if isinstance(value, str) else ""

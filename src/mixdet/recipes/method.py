@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Discriminator, Field, Tag
 
-from mixdet.recipes.section import Choice, Decay, Positive, Section, Share, Unit, Whole
+from mixdet.recipes.section import (
+    Choice,
+    Count,
+    DecayValue,
+    NonNegative,
+    Positive,
+    Section,
+    Share,
+    Text,
+    Unit,
+    Whole,
+)
 
 MixPreset = Literal["lossmix", "union", "noise", "half", "swapped", "cutmix", "mosaic"]
 
@@ -82,7 +94,39 @@ MixChoice = Annotated[
 ]
 
 
-class SupervisedSection(Choice):
+class Mixed(NamedTuple):
+    """A key of a method that asks for mixed images.
+
+    Attributes:
+        key: its name within ``method``.
+        mix: what stands there.
+        images: images of ``batch`` in a shard -> how many of them are mixed with each other.
+    """
+
+    key: str
+    mix: MixPreset | MixSection
+    images: Callable[[int], int]
+
+
+class MethodSection(Choice):
+    """What all methods have in common.
+
+    Attributes:
+        unlabeled: whether unlabelled images are read.
+    """
+
+    unlabeled: ClassVar[bool] = False
+
+    def mixed_labeled(self) -> Mixed | None:
+        """How labelled images are mixed."""
+        return None
+
+    def changes(self) -> tuple[tuple[str, int], ...]:
+        """Keys that name a step at which the method does something else from then on, with the step."""
+        return ()
+
+
+class SupervisedSection(MethodSection):
     """Training on labelled images, mixed or not."""
 
     name: Literal["supervised"] = "supervised"
@@ -95,5 +139,104 @@ class SupervisedSection(Choice):
     """Mixing stops at this step; LossMix-Partial."""
     two_targets: bool = False
     """Eq. 6 to the letter, one loss for each source image, in place of the weighted union."""
-    ema_decay: Decay | None = None
+    ema_decay: DecayValue | None = None
     """Decay of an EMA teacher beside the student; null for none."""
+
+    def mixed_labeled(self) -> Mixed | None:
+        return None if self.mix is None else Mixed("mix", self.mix, lambda images: round(images * self.mixed_fraction))
+
+    def changes(self) -> tuple[tuple[str, int], ...]:
+        return () if self.mix_until_step is None else (("mix_until_step", self.mix_until_step),)
+
+
+class DecaySection(Section):
+    """The EMA teacher's decay."""
+
+    value: DecayValue = 0.9996
+    """Decay in the end; its half-life should be a small part of schedule.steps."""
+    burn_in_steps: Whole = 0
+    """Steps on labelled images alone, before the teacher begins as the student's copy."""
+    ramp: Literal["none", "linear", "harmonic"] = "none"
+    """Way to value: none, linear from 0.5 (MUM), or harmonic, the mean of all students so far."""
+    ramp_steps: Whole = 0
+    """Steps of the linear ramp."""
+
+
+class TilesSection(Section):
+    """How tiles are mixed and un-mixed (MUM)."""
+
+    group_size: Count = 4
+    """N_G: images that swap tiles."""
+    num_tiles: Count = 4
+    """N_T: tiles along each side."""
+    p: Unit = 1.0
+    """Chance that a batch is mixed at all."""
+    unmix_at: Text = "neck"
+    """Un-mixed: neck (FPN levels), backbone (before the FPN), or after a stage of the body, by its name."""
+    mode: Literal["aligned", "reference"] = "aligned"
+    """Borders on cells of stride 32, exact; or the authors' equal tiles, levels resized where they do not divide."""
+
+
+class TeacherSection(MethodSection):
+    """What the methods of a student and its moving average have in common."""
+
+    unlabeled: ClassVar[bool] = True
+
+    score_threshold: Unit = 0.7
+    """Detections of the teacher above it become labels."""
+    unsup_weight: NonNegative = 4.0
+    """Weight of the losses on unlabelled images; 1 is a safe start outside COCO."""
+    decay: DecaySection = DecaySection()
+    """How the teacher follows the student."""
+    labeled_views: Literal["weak", "strong", "both"] = "both"
+    """Views of labelled images: both is the papers' form, strong alone costs half."""
+    unsup_box_loss: bool = False
+    """Also learn boxes, not only classes, from the teacher's labels."""
+    skip_empty: bool = False
+    """Unlabelled images without a label: left out, or background."""
+    mix_labeled: MixChoice | None = None
+    """Mix labelled images: a preset, a section, or null."""
+    mix_unlabeled: MixChoice | None = None
+    """Mix unlabelled images with the teacher's labels: a preset, a section, or null."""
+
+    def mixed_labeled(self) -> Mixed | None:
+        times = 2 if self.labeled_views == "both" else 1
+        return None if self.mix_labeled is None else Mixed("mix_labeled", self.mix_labeled, lambda n: times * n)
+
+    def changes(self) -> tuple[tuple[str, int], ...]:
+        ramp = self.decay.ramp_steps if self.decay.ramp == "linear" else 0
+        steps = {"decay.burn_in_steps": self.decay.burn_in_steps, "decay.ramp_steps": self.decay.burn_in_steps + ramp}
+        return tuple((key, step) for key, step in steps.items() if step)
+
+
+class UnbiasedTeacherSection(TeacherSection):
+    """Unbiased Teacher: a student and its moving average teach each other."""
+
+    name: Literal["unbiased_teacher"] = "unbiased_teacher"
+    """The method."""
+    decay: DecaySection = DecaySection(burn_in_steps=2000)
+    """How the teacher follows the student."""
+
+
+class MUMSection(TeacherSection):
+    """MUM: Unbiased Teacher with the student's unlabelled images in mixed tiles."""
+
+    name: Literal["mum"] = "mum"
+    """The method."""
+    tiles: TilesSection = TilesSection()
+    """How tiles are mixed and un-mixed."""
+    decay: DecaySection = DecaySection(ramp="linear", ramp_steps=2000)
+    """How the teacher follows the student."""
+
+
+def _method_name(value: Any) -> str:
+    name = value.get("name", "supervised") if isinstance(value, dict) else getattr(value, "name", None)
+    return name if isinstance(name, str) else "supervised"
+
+
+MethodChoice = Annotated[
+    Annotated[SupervisedSection, Tag("supervised")]
+    | Annotated[UnbiasedTeacherSection, Tag("unbiased_teacher")]
+    | Annotated[MUMSection, Tag("mum")],
+    Discriminator(_method_name),
+]

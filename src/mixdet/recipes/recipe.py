@@ -11,9 +11,20 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from mixdet.recipes.checks import faults
-from mixdet.recipes.method import SupervisedSection
+from mixdet.recipes.method import MethodChoice, SupervisedSection
 from mixdet.recipes.render import render
-from mixdet.recipes.section import Count, Decay, NonNegative, Positive, Section, Share, Text, Unit, Whole, disagreement
+from mixdet.recipes.section import (
+    Count,
+    DecayValue,
+    NonNegative,
+    Positive,
+    Section,
+    Share,
+    Text,
+    Unit,
+    Whole,
+    disagreement,
+)
 
 Policy = Literal["keep", "drop", "ignore"]
 
@@ -69,17 +80,55 @@ class SourceSection(Section):
     """Text file naming the images that are used, one a line."""
 
 
+class PoolSection(Section):
+    """Images without annotations; a bare string is short for their path."""
+
+    bare: ClassVar[str] = "path"
+
+    path: Text
+    """Folder of images, text file naming them, VOC folder and split, or scenes; those of data.labeled are left out."""
+    images: Text | None = None
+    """Folder that the lines of a text file are relative to; null for its own."""
+
+
+class StrongSection(Section):
+    """The strong view: pixels of the weak one changed. As it stands, Unbiased Teacher's."""
+
+    jitter_p: Unit = 0.8
+    """Chance of colour jitter."""
+    brightness: Unit = 0.4
+    """Largest relative change."""
+    contrast: Unit = 0.4
+    """Largest relative change."""
+    saturation: Unit = 0.4
+    """Largest relative change."""
+    hue: Annotated[Unit, Field(le=0.5)] = 0.1
+    """Largest turn, in circles."""
+    grey_p: Unit = 0.2
+    """Chance of no colour."""
+    blur_p: Unit = 0.5
+    """Chance of Gaussian blur."""
+    erase: bool = True
+    """Three passes of erased patches (Cutout)."""
+    exact: bool = False
+    """torchvision's own operations, slower; hue differs from the default's."""
+
+
 class DataSection(Section):
     """What is read, and how images are cut to size."""
 
     labeled: SourceSection = SourceSection(path="scenes:photo/train")
     """What is trained on."""
+    unlabeled: PoolSection | None = None
+    """Images without annotations, for the methods that learn from them."""
     val: SourceSection | None = SourceSection(path="scenes:photo/val")
     """What checkpoints are selected by; null for none."""
     test: SourceSection | None = None
     """What the selected checkpoint is measured on once, at the end."""
     batch_size: Count = 8
-    """Images a step, over all processes and shards."""
+    """Labelled images a step, over all processes and shards."""
+    unlabeled_batch_size: Count | None = None
+    """Unlabelled images a step; null for as many as labelled ones."""
     shards: Count = 1
     """Parts the batch is cut into; images are mixed within a part, and a process takes its parts one by one."""
     short_sides: Annotated[tuple[Count, ...], Field(min_length=1)] = (160,)
@@ -92,6 +141,8 @@ class DataSection(Section):
     """Evaluation: the longer side at most."""
     flip: Unit = 0.5
     """Chance of a horizontal flip."""
+    strong: StrongSection = StrongSection()
+    """The strong view, for the methods that use one."""
     aspect_grouping: bool = True
     """Wide images in one batch, tall ones in another: less padding."""
     workers: Whole = 0
@@ -107,7 +158,7 @@ class OptimSection(Section):
     """Learning rate, for a batch of reference_batch_size."""
     reference_batch_size: Count | None = None
     """Batch that lr is stated for; another data.batch_size scales lr in proportion. null: data.batch_size."""
-    momentum: Decay = 0.9
+    momentum: DecayValue = 0.9
     """Momentum; sgd only."""
     weight_decay: NonNegative = 1e-4
     """Weight decay."""
@@ -167,7 +218,7 @@ class RunSection(Section):
 class Recipe(Section):
     """Everything a run depends on."""
 
-    method: SupervisedSection = SupervisedSection()
+    method: MethodChoice = SupervisedSection()
     """What is trained on which images, and how."""
     detector: DetectorSection = DetectorSection()
     """The network."""

@@ -29,7 +29,7 @@ Positive = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0)]
 NonNegative = Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0)]
 Unit = Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0, le=1)]  # [0, 1]
 Share = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, le=1)]  # (0, 1]
-Decay = Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0, lt=1)]  # [0, 1)
+DecayValue = Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0, lt=1)]  # [0, 1)
 Text = Annotated[str, Field(min_length=1)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +13,27 @@ from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView, resized
 from mixdet.data.sources import open_dataset
 from mixdet.data.splits import labeled_subset, select_files
+from mixdet.data.unlabeled import left_out, open_unlabeled, shared
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors import ROI_CLS_LOSSES, FasterRCNN, build_backbone
 from mixdet.errors import MixdetError
 from mixdet.evaluation import match_classes
-from mixdet.methods import Method, Supervised
+from mixdet.methods import MUM, Method, Supervised, UnbiasedTeacher
 from mixdet.mixing import PRESETS as MIX_PRESETS
-from mixdet.mixing import Beta, Fixed, Mix, Sampler, Uniform
-from mixdet.recipes.method import BetaLam, FixedLam, MixSection, SupervisedSection, UniformLam
-from mixdet.recipes.recipe import DataSection, DetectorSection, Recipe, SourceSection
+from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
+from mixdet.recipes.method import (
+    BetaLam,
+    FixedLam,
+    MethodSection,
+    MixSection,
+    MUMSection,
+    SupervisedSection,
+    TeacherSection,
+    UnbiasedTeacherSection,
+    UniformLam,
+)
+from mixdet.recipes.recipe import DataSection, DetectorSection, PoolSection, Recipe, SourceSection
+from mixdet.teaching import Decay
 from mixdet.training.schedules import Schedule
 
 DECODED_FIRST = 3e8  # pixels of a data set, about a thousand photos of 640 x 480: read whole before step 1, in seconds
@@ -47,25 +60,79 @@ def build_dataset(section: SourceSection) -> DetectionDataset:
         dataset = dataset.subset(labeled_subset(dataset, fraction=section.fraction, seed=section.fraction_seed))
     if len(dataset) == 0:
         raise MixdetError(f"{section.path}: no images; give a data set with at least one")
+    _check_files(dataset)
+    return dataset
+
+
+def _check_files(dataset: DetectionDataset) -> None:
     pixels = int(dataset.sizes.astype(np.int64).prod(axis=1).sum())
     check_images(dataset, decode=pixels <= DECODED_FIRST)
-    return dataset
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The data sets of a run, checked; labels of val and test are matched to the training classes by name."""
+    """The data sets of a run, checked; labels of val and test are matched to the training classes by name.
+
+    Attributes:
+        labeled: with annotations.
+        unlabeled: without, and without the images of ``labeled``; None where the method reads none.
+        val, test: what is measured on.
+        notes: what was left out or is odd, one line each, for the log.
+    """
 
     labeled: DetectionDataset
+    unlabeled: DetectionDataset | None
     val: DetectionDataset | None
     test: DetectionDataset | None
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, recipe: Recipe) -> Data:
-        """Read and check everything before step 1."""
+    def open(cls, recipe: Recipe, *, measured: bool = True) -> Data:
+        """Read and check everything before step 1; without val and test unless ``measured``."""
         data = recipe.data
         labeled = build_dataset(data.labeled)
-        return cls(labeled, *(_measured_on(labeled, name, getattr(data, name)) for name in ("val", "test")))
+        sections = {name: getattr(data, name) if measured else None for name in ("val", "test")}
+        val, test = (_measured_on(labeled, name, section) for name, section in sections.items())
+        notes = [note for dataset in (labeled, val, test) if dataset is not None for note in dataset.notes]
+        unlabeled = None
+        if data.unlabeled is not None and recipe.method.unlabeled:
+            unlabeled = build_pool(data.unlabeled, labeled)
+            seen = {name: shared(unlabeled, d) for name, d in (("val", val), ("test", test)) if d is not None}
+            notes += [
+                f"{unlabeled.name}: {count} of its images are in data.{name}: what is measured there is not new to the "
+                "student"
+                for name, count in seen.items()
+                if count
+            ]
+        return cls(labeled, unlabeled, val, test, tuple(notes))
+
+    def of_stream(self, name: str) -> DetectionDataset:
+        """What a method's stream reads."""
+        dataset = {"labeled": self.labeled, "unlabeled": self.unlabeled}[name]
+        if dataset is None:
+            raise MixdetError(f"data.{name}: not given; give a folder of images")
+        return dataset
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of what is trained on; a run that goes on has to find the same."""
+        trained = {"labeled": self.labeled, "unlabeled": self.unlabeled}
+        return {name: dataset.fingerprint() for name, dataset in trained.items() if dataset is not None}
+
+
+def build_pool(section: PoolSection, labeled: DetectionDataset) -> DetectionDataset:
+    """The unlabelled images of a section, without those of ``labeled``.
+
+    Raises:
+        MixdetError: any defect, in one line; nothing left.
+    """
+    pool = open_unlabeled(section.path, section.images)
+    rest = left_out(pool, labeled)
+    if len(rest) == 0:
+        raise MixdetError(
+            f"data.unlabeled={section.path}: all {len(pool)} images are labelled ones (data.labeled); give more images"
+        )
+    _check_files(rest)
+    return rest
 
 
 def _measured_on(labeled: DetectionDataset, name: str, section: SourceSection | None) -> DetectionDataset | None:
@@ -116,16 +183,45 @@ def build_mix(section: MixSection | str) -> Mix:
     return Mix(section.input, section.supervision, _sampler(section.lam), section.per, section.pairing, section.p)
 
 
-def build_method(section: SupervisedSection, detector: FasterRCNN) -> Method:
+def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
     """The method of a section around ``detector``."""
-    return Supervised(
-        detector,
-        None if section.mix is None else build_mix(section.mix),
-        section.mixed_fraction,
-        section.mix_until_step,
-        section.two_targets,
-        section.ema_decay,
-    )
+    if isinstance(section, SupervisedSection):
+        return Supervised(
+            detector,
+            _mix_or_none(section.mix),
+            section.mixed_fraction,
+            section.mix_until_step,
+            section.two_targets,
+            section.ema_decay,
+        )
+    if isinstance(section, MUMSection):
+        tiles = section.tiles
+        return MUM(
+            detector,
+            TileMix(tiles.group_size, tiles.num_tiles, tiles.p, tiles.unmix_at, tiles.mode),
+            **_teacher_keywords(section),
+        )
+    if isinstance(section, UnbiasedTeacherSection):
+        return UnbiasedTeacher(detector, **_teacher_keywords(section))
+    raise TypeError(f"no method for {type(section).__name__}")
+
+
+def _teacher_keywords(section: TeacherSection) -> dict[str, Any]:
+    decay = section.decay
+    return {
+        "score_threshold": section.score_threshold,
+        "unsup_weight": section.unsup_weight,
+        "decay": Decay(decay.value, decay.burn_in_steps, decay.ramp, decay.ramp_steps),
+        "labeled_views": section.labeled_views,
+        "unsup_box_loss": section.unsup_box_loss,
+        "skip_empty": section.skip_empty,
+        "mix_labeled": _mix_or_none(section.mix_labeled),
+        "mix_unlabeled": _mix_or_none(section.mix_unlabeled),
+    }
+
+
+def _mix_or_none(section: MixSection | str | None) -> Mix | None:
+    return None if section is None else build_mix(section)
 
 
 def build_schedule(recipe: Recipe) -> Schedule:

@@ -14,7 +14,7 @@ from mixdet.evaluation import Evaluation
 from mixdet.evaluation import evaluate as measure
 from mixdet.recipes.load import load_recipe
 from mixdet.recipes.recipe import Recipe
-from mixdet.runs.build import build_dataset
+from mixdet.runs.build import Data, build_dataset
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.infer import load_trained, write_detections
@@ -158,6 +158,6 @@ def preview(
     resolved = (
         recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe), [*overrides])
     )
-    labeled = build_dataset(resolved.data.labeled)
-    save_picture(draw_inputs(mixed_inputs(resolved, labeled, count), labeled.classes), Path(out))
+    data = Data.open(resolved, measured=False)
+    save_picture(draw_inputs(mixed_inputs(resolved, data, count), data.labeled.classes), Path(out))
     return Path(out)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from mixdet.data.stand_in import stand_in
+from mixdet.data.stand_in import stand_in, stand_in_pool
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation
 from mixdet.recipes.recipe import Recipe, SourceSection
@@ -131,12 +131,22 @@ def shrunk(recipe: Recipe, folder: Path) -> Recipe:
             path, images = stand_in(section.path, section.images, folder, count, seed=number)
             data[split] |= {"path": path, "images": images, "files": None}
     data |= _sizes(recipe) | _batch(recipe) | {"workers": 0}
+    if recipe.data.unlabeled is not None:
+        pool = recipe.data.unlabeled
+        path, images = stand_in_pool(pool.path, pool.images, folder, IMAGES["labeled"], seed=len(IMAGES))
+        data["unlabeled"] = {"path": path, "images": images}
     step_of = _phases(recipe)
     schedule["steps"] = step_of[recipe.schedule.steps]
     schedule["milestones"] = [step_of[step] for step in recipe.schedule.milestones]
     schedule["warmup_steps"] = step_of[min(recipe.schedule.warmup_steps, recipe.schedule.steps)]
-    if recipe.method.mix_until_step is not None:
-        method["mix_until_step"] = step_of[recipe.method.mix_until_step]
+    if recipe.method.name == "supervised":
+        if recipe.method.mix_until_step is not None:
+            method["mix_until_step"] = step_of[recipe.method.mix_until_step]
+    else:
+        decay = recipe.method.decay
+        begins = step_of[min(decay.burn_in_steps, recipe.schedule.steps)]
+        ramped = step_of[min(decay.burn_in_steps + decay.ramp_steps, recipe.schedule.steps)]
+        method["decay"] |= {"burn_in_steps": begins, "ramp_steps": ramped - begins}
     return Recipe.model_validate(values)
 
 
@@ -168,20 +178,21 @@ def _sizes(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _batch(recipe: Recipe) -> dict[str, int]:
+def _batch(recipe: Recipe) -> dict[str, int | None]:
     """``BATCH`` images in at most ``SHARDS`` shards; more where a part of a shard is mixed, never more than it has."""
-    data, method = recipe.data, recipe.method
+    data, mixed = recipe.data, recipe.method.mixed_labeled()
     shards = min(SHARDS, data.shards)
-    wanted = max(BATCH // shards, 0 if method.mix is None else ceil(MIXED / method.mixed_fraction))
-    return {"shards": shards, "batch_size": shards * min(wanted, data.batch_size // data.shards)}
+    size = BATCH // shards
+    while mixed is not None and mixed.images(size) < MIXED:
+        size += 1
+    return {"shards": shards, "batch_size": shards * min(size, data.batch_size // data.shards)}
 
 
 def _phases(recipe: Recipe) -> dict[int, int]:
     """Step at which something changes, the first and the last included -> where it is when each phase has one step."""
     schedule = recipe.schedule
     changes = {0, schedule.steps, min(schedule.warmup_steps, schedule.steps), *schedule.milestones}
-    if recipe.method.mix_until_step is not None:
-        changes.add(recipe.method.mix_until_step)
+    changes |= {min(step, schedule.steps) for _, step in recipe.method.changes()}
     return {step: index for index, step in enumerate(sorted(changes))}
 
 

@@ -12,16 +12,17 @@ from rich.console import Console
 from rich.text import Text
 
 from mixdet.data.dataset import DetectionDataset
-from mixdet.data.streams import PackedBatch, stream_batches
+from mixdet.data.streams import PackedBatch
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation, evaluate
 from mixdet.methods import Method
 from mixdet.recipes import notes as recipe_notes
 from mixdet.recipes.recipe import Recipe
-from mixdet.runs.build import Data, build_detector, build_method, build_schedule, input_sizes, training_view
+from mixdet.runs.build import Data, build_detector, build_method, build_schedule, input_sizes
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, save_picture
 from mixdet.runs.signals import StopRequest
+from mixdet.runs.streams import open_stream
 from mixdet.structures import Detections, Detector, as_module, keyed_seed
 from mixdet.training.checkpoint import latest_checkpoint, save_checkpoint
 from mixdet.training.distributed import World
@@ -145,11 +146,12 @@ class Run:
         """Lay the newest whole checkpoint onto the run; the steps it had done."""
         checkpoint, complaints = latest_checkpoint(resume.checkpoints)
         checkpoint.restore(self.method, self.optimizer)
-        if checkpoint.notes["labeled"] != self.data.labeled.fingerprint():
-            raise MixdetError(
-                f"data.labeled={self.data.labeled.name}: its images or boxes are not those the run began with; put the "
-                "data back as it was, or start a new run"
-            )
+        for name, fingerprint in self.data.fingerprints().items():
+            if checkpoint.notes["data"][name] != fingerprint:
+                raise MixdetError(
+                    f"data.{name}={self.data.of_stream(name).name}: its images or boxes are not those the run began "
+                    "with; put the data back as it was, or start a new run"
+                )
         self.best = checkpoint.notes["best"]
         for line in complaints:
             self._say(f"{line}; going on from step {checkpoint.step}", "yellow")
@@ -157,14 +159,15 @@ class Run:
 
     def _introduce(self, start: int) -> None:
         recipe, data = self.recipe, self.data
-        datasets = [d for d in (data.labeled, data.val, data.test) if d is not None]
-        for note in [*(note for dataset in datasets for note in dataset.notes), *recipe_notes(recipe)]:
+        for note in (*data.notes, *recipe_notes(recipe)):
             self._say(note, "yellow")
         self._say(
             f"{data.labeled.name}: {len(data.labeled)} images, {len(data.labeled.labels)} boxes, "
             f"{len(data.labeled.classes)} classes; {recipe.detector.body}, preset {recipe.detector.preset}, "
             f"weights {recipe.detector.weights}; {self.world.size} x {self.world.device}"
         )
+        if data.unlabeled is not None:
+            self._say(f"{data.unlabeled.name}: {len(data.unlabeled)} unlabelled images, none of them a labelled one")
         self._say(input_sizes(data.labeled, recipe.data))
         reference = recipe.optim.reference_batch_size
         rule = f" ({recipe.optim.lr:g} for a batch of {reference}, linear rule)" if reference else ""
@@ -174,25 +177,12 @@ class Run:
 
     def _streams(self, start: int) -> dict[str, Iterator[PackedBatch]]:
         """This process's shards of each stream."""
-        data, detector = self.recipe.data, next(iter(self.method.detectors().values()))
-
-        def open_stream(stream_name: str, labeled: bool) -> Iterator[PackedBatch]:
-            return stream_batches(
-                self.data.labeled,
-                training_view(data),
-                name=stream_name,
-                labeled=labeled,
-                batch_size=data.batch_size,
-                shards=data.shards,
-                own_shards=self.world.shards(data.shards),
-                start=start,
-                stride=detector.stride,
-                seed=self.recipe.seed,
-                aspect_grouping=data.aspect_grouping,
-                workers=data.workers,
-            )
-
-        return {stream.name: open_stream(stream.name, stream.labeled) for stream in self.method.streams}
+        stride = next(iter(self.method.detectors().values())).stride
+        own = self.world.shards(self.recipe.data.shards)
+        return {
+            stream.name: open_stream(self.recipe, self.data, stream, own_shards=own, start=start, stride=stride)
+            for stream in self.method.streams
+        }
 
     def _log(self, report: StepReport, metrics: MetricsFile | None, display: Display) -> None:
         self.window.add(report)
@@ -243,7 +233,7 @@ class Run:
 
     def _checkpoint(self, step: int) -> None:
         if self.folder is not None:
-            notes = {"best": self.best, "labeled": self.data.labeled.fingerprint()}
+            notes = {"best": self.best, "data": self.data.fingerprints()}
             save_checkpoint(self.folder.checkpoints, step, self.method, self.optimizer, notes)
         self.world.barrier()
 
@@ -291,7 +281,7 @@ class Run:
         classes, some = self.data.labeled.classes, shown.subset(range(count))
         found = draw_found(some, self._detections(detector, some), classes)
         save_picture(found, self.folder.images / "detections.png")
-        inputs = mixed_inputs(self.recipe, self.data.labeled, count, detector.stride)
+        inputs = mixed_inputs(self.recipe, self.data, count, detector.stride)
         save_picture(draw_inputs(inputs, classes), self.folder.images / "inputs.png")
 
     def _say(self, text: str, style: str = "") -> None:

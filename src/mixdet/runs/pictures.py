@@ -9,55 +9,42 @@ from pathlib import Path
 from PIL import Image
 
 from mixdet.data.dataset import DetectionDataset
-from mixdet.data.streams import stream_batches
 from mixdet.errors import MixdetError
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.drawing import contact_sheet, draw_detections, draw_instances
-from mixdet.runs.build import build_mix, training_view
-from mixdet.structures import Batch, Detections, keyed_generator
+from mixdet.runs.build import Data, build_mix
+from mixdet.runs.streams import open_stream
+from mixdet.structures import Batch, Detections, Stream, keyed_generator
 
+LABELED = Stream("labeled", labeled=True)
 COLUMNS = 4
 SHOWN_SCORE = 0.3
 """Score below which a detection is not drawn."""
 
 
-def mixed_inputs(recipe: Recipe, labeled: DetectionDataset, count: int, stride: int = 32) -> Batch:
-    """The first ``count`` images that training would be fed, mixed as the recipe says.
+def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Batch:
+    """The first ``count`` labelled images that training would be fed, mixed as the recipe says.
 
     Args:
         recipe: its data, method and seed are used.
-        labeled: the data set of its labelled stream.
+        data: opened.
         count: images.
         stride: canvas sides are multiples of it.
     """
-    data, step = recipe.data, 0
+    mixed = recipe.method.mixed_labeled()
+    stream = open_stream(recipe, data, LABELED, own_shards=range(1), start=0, stride=stride)
     batches: list[Batch] = []
-    size = data.batch_size // data.shards
-    while sum(len(b) for b in batches) < count:
-        stream = stream_batches(
-            labeled,
-            training_view(data),
-            name="labeled",
-            labeled=True,
-            batch_size=data.batch_size,
-            shards=data.shards,
-            own_shards=range(1),
-            start=step,
-            stride=stride,
-            seed=recipe.seed,
-            aspect_grouping=data.aspect_grouping,
-        )
-        packed = next(stream)
+    for step, packed in enumerate(stream):
         batch = packed.to_batch("cpu", packed.images.new_zeros(3).float())
-        if recipe.method.mix is not None:
-            mixed = round(recipe.method.mixed_fraction * size)
-            generator = keyed_generator(recipe.seed, step, 0, "method")
-            first = batch.select(range(mixed))
-            batches.append(build_mix(recipe.method.mix)(first, first, generator))
-            batch = batch.select(range(mixed, size))
+        if mixed is not None:
+            some = mixed.images(len(batch))
+            first = batch.select(range(some))
+            batches.append(build_mix(mixed.mix)(first, first, keyed_generator(recipe.seed, step, 0, "method")))
+            batch = batch.select(range(some, len(batch)))
         if len(batch):
             batches.append(batch)
-        step += 1
+        if sum(len(b) for b in batches) >= count:
+            break
     return Batch.concat(batches).select(range(count))
 
 

@@ -136,6 +136,10 @@ class Views(Mapping[str, Batch]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def joined(self, names: Sequence[str]) -> Batch:
+        """The views called ``names``, one after the other, as one batch."""
+        return self[names[0]] if len(names) == 1 else Batch.concat([self[name] for name in names])
+
     def __getattr__(self, name: str) -> Batch:
         views: dict[str, Batch] = self.__dict__.get("_views", {})
         if name not in views:

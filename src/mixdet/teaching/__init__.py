@@ -1,5 +1,25 @@
-"""Teachers: networks that follow the student."""
+"""Teachers: networks that follow the student, and the labels they give."""
 
+from mixdet.teaching.decay import Decay
 from mixdet.teaching.ema import EMATeacher
+from mixdet.teaching.pseudo_labels import (
+    ClassThresholds,
+    FallbackThreshold,
+    FixedThreshold,
+    PseudoLabels,
+    Threshold,
+    kept,
+    pseudo_label,
+)
 
-__all__ = ["EMATeacher"]
+__all__ = [
+    "ClassThresholds",
+    "Decay",
+    "EMATeacher",
+    "FallbackThreshold",
+    "FixedThreshold",
+    "PseudoLabels",
+    "Threshold",
+    "kept",
+    "pseudo_label",
+]
