@@ -128,7 +128,7 @@ class RoIHeads(nn.Module):
             cls = cls + weighted_sum(self.cls_loss(silenced(logits, pull), background), pull)
         positive = (labels > BACKGROUND).nonzero()[:, 0]
         box_weights = box_weights[positive]
-        of_class = deltas.view(len(labels), -1, 4)[positive, labels[positive]]  # (R, 4(K+1)) -> (R, K+1, 4) -> (P, 4)
+        of_class = deltas.unflatten(1, (-1, 4))[positive, labels[positive]]  # (R, 4(K+1)) -> (R, K+1, 4) -> (P, 4)
         box_losses = smooth_l1(silenced(of_class, box_weights), box_targets[positive], self.preset.roi_box_beta)
         count = max(len(labels), 1)
         return Losses({"roi_cls": cls / count, "roi_box": weighted_sum(box_losses, box_weights) / count})
