@@ -211,6 +211,21 @@ def test_images_without_instances_are_pure_background(
     assert (losses.terms["roi_box"] == 0) == (len(empty) == 2)
 
 
+def test_a_batch_without_any_region_has_finite_losses(
+    images: list[Tensor], labels: list[Instances], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No instance, and no proposal that is finite: what a bad teacher and a bad start come to."""
+    detector = small_detector("tiny")
+    batch = make_batch(detector, images, [Instances.empty() for _ in labels])
+    none = detector.propose(detector.rpn_outputs(detector.features(batch.images)), batch)
+    none = replace(none, boxes=none.boxes[:0], image_index=none.image_index[:0])
+    monkeypatch.setattr(detector, "propose", lambda *_: none)
+    losses = losses_of(detector, batch)
+    losses.total.backward()
+    assert losses.total.isfinite()
+    assert losses.terms["roi_cls"] == losses.terms["roi_box"] == 0
+
+
 def test_ignored_instances_are_neither_positive_nor_background(small: FasterRCNN, images: list[Tensor]) -> None:
     everything = Instances(torch.tensor([[0.0, 0, 125, 96]]), torch.tensor([1]), ignored=torch.tensor([True]))
     small.eval()

@@ -19,6 +19,7 @@ from mixdet.methods import Supervised
 from mixdet.recipes import Recipe
 from mixdet.runs import commands
 from mixdet.structures import Losses, Regions
+from mixdet.teaching import FixedThreshold
 from mixdet.training.checkpoint import latest_checkpoint
 from mixdet.training.distributed import World
 from recipes_for_tests import quick_recipe
@@ -26,8 +27,14 @@ from recipes_for_tests import quick_recipe
 STEPS = 3
 
 
-def process(rank: int, port: int, recipe: Recipe) -> None:
+POOL = "data.unlabeled=scenes:photo/train,count=22,size=96"
+
+
+def process(rank: int, port: int, recipe: Recipe, silent: int | None = None) -> None:
+    """One of two; the teacher of process ``silent`` finds nothing."""
     torch.set_num_threads(1)
+    if rank == silent:
+        FixedThreshold.__call__ = lambda self, found: found.scores > 2  # type: ignore[method-assign]
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -44,17 +51,29 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_two_processes_equal_one_that_accumulates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [
+        ("method={mix: lossmix, ema_decay: 0.5}",),
+        (
+            POOL,
+            "method={name: mum, score_threshold: 0.1, decay: {value: 0.5, burn_in_steps: 1}, mix_unlabeled: lossmix}",
+        ),
+    ],
+    ids=["supervised", "mum"],
+)
+def test_two_processes_equal_one_that_accumulates(
+    method: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanting = replace(PRESETS["tiny"], roi_samples=512)  # more proposals than such small images have
     monkeypatch.setitem(PRESETS, "tiny", wanting)
     words = (
-        "method.mix=lossmix",
+        *method,
         f"schedule.steps={STEPS}",
         "data.shards=2",
         "detector.norm=frozen",
         "optim={name: sgd, lr: 0.01}",
         "optim.clip_norm=1",
-        "method.ema_decay=0.5",
     )
     sampled: list[int] = []
     losses = RoIHeads.losses
@@ -72,6 +91,13 @@ def test_two_processes_equal_one_that_accumulates(tmp_path: Path, monkeypatch: p
     assert one.step == two.step == STEPS
     for name, value in one.method.items():
         torch.testing.assert_close(two.method[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_process_without_pseudo_labels_does_not_hang(tmp_path: Path) -> None:
+    words = (POOL, "method={name: mum, score_threshold: 0.1, decay: {value: 0.5}}", f"schedule.steps={STEPS}")
+    recipe = quick_recipe(tmp_path / "run", *words, "data.shards=2", "detector.norm=frozen")
+    mp.start_processes(process, (free_port(), recipe, 1), nprocs=2, start_method="fork")
+    assert latest_checkpoint(tmp_path / "run" / "checkpoints")[0].step == STEPS
 
 
 def test_shards_are_dealt_evenly_or_refused() -> None:

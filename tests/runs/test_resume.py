@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -54,18 +55,27 @@ def interrupted(recipe: Recipe, at: int, monkeypatch: pytest.MonkeyPatch) -> Fit
         return commands.train(recipe)
 
 
+POOL = "data.unlabeled=scenes:photo/train,count=22,size=96"  # ten of them not labelled
+
+
 @pytest.mark.parametrize(
     ("workers", "at", "extra"),
     [
-        (0, 4, ("method.ema_decay=0.9", "optim.name=adamw", "schedule.name=cosine")),
-        (0, 5, ("optim.name=sgd", "optim.lr=0.01", "data.shards=2", "schedule={name: step, milestones: [3]}")),
-        (2, 5, ("method.ema_decay=0.9",)),
+        (0, 4, ("method={mix: lossmix, ema_decay: 0.9}", "optim.name=adamw", "schedule.name=cosine")),
+        (
+            0,
+            5,
+            ("method.mix=lossmix", "optim.lr=0.01", "data.shards=2", "schedule={name: step, milestones: [3]}"),
+        ),
+        (2, 5, ("method={mix: lossmix, ema_decay: 0.9}",)),
+        (0, 3, (POOL, "method={name: unbiased_teacher, score_threshold: 0.1, decay: {value: 0.9, burn_in_steps: 4}}")),
+        (0, 5, (POOL, "method={name: mum, score_threshold: 0.1, decay: {value: 0.9, ramp: linear, ramp_steps: 6}}")),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
     workers: int, at: int, extra: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = (*extra, f"schedule.steps={STEPS}", "schedule.warmup_steps=2", "method.mix=lossmix")
+    words = (*extra, f"schedule.steps={STEPS}", "schedule.warmup_steps=2")
     whole = quick_recipe(tmp_path / "whole", *words)
     parts = quick_recipe(tmp_path / "parts", *words, f"data.workers={workers}")
     assert commands.train(whole).exit_code == 0
@@ -79,6 +89,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         assert torch.equal(value, found[name]), name
     lines = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("whole", "parts")]
     assert len(lines[0]) == len(lines[1])
+    if POOL in words:
+        assert any(json.loads(line).get("pseudo_boxes", 0) > 0 for line in lines[1])
 
 
 def test_training_moves_the_student_and_the_teacher_follows(tmp_path: Path) -> None:
