@@ -77,6 +77,18 @@ COMMANDS = (
         ),
     ),
     Command(
+        "split",
+        "split",
+        "DATA --labeled N|N% [--images DIR] [--seeds 0] [--folds K] [--rule cover|uniform] [--out DIR]",
+        "keep the labels of some images",
+        "Writes labeled.json, the images of DATA (a COCO file, or VOC_FOLDER:SPLIT) that keep their labels, and\n"
+        "unlabeled.txt, a list of the others. Every class is among the labelled images, unless --rule is uniform.",
+        (
+            "mixdet split train.json --labeled 10% --out split",
+            "mixdet split train.json --labeled 120 --seeds 0,1,2 --folds 5 --out split",
+        ),
+    ),
+    Command(
         "preview",
         "preview",
         "[RECIPE] [key=value ...] [--out FILE] [--count 8]",
@@ -188,6 +200,13 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
     if name == "predict":
         parser.add_argument("--out", metavar="DIR", required=True, help="folder to write to")
         parser.add_argument("--score", type=_score, default=0.5, help="lowest score that is kept (default 0.5)")
+    elif name == "split":
+        parser.add_argument("--labeled", type=_amount, metavar="N|N%", required=True, help="images, or percent of them")
+        parser.add_argument("--images", metavar="DIR", help="folder of the images, if they are not beside DATA")
+        parser.add_argument("--seeds", type=_seeds, default=(0,), help="one split for each (default 0)")
+        parser.add_argument("--folds", type=_count, default=0, metavar="K", help="also cut the labelled images into K")
+        parser.add_argument("--rule", choices=("cover", "uniform"), default="cover", help="every class, or uniform")
+        parser.add_argument("--out", metavar="DIR", default="split", help="folder to write to (default split)")
     elif name == "preview":
         parser.add_argument("--out", metavar="FILE", default="preview.png", help="picture to write (preview.png)")
         parser.add_argument("--count", type=_count, default=8, help="images on it (default 8)")
@@ -203,6 +222,11 @@ def _arrange(args: argparse.Namespace, words: list[str]) -> None:
         args.model = _required(args, words[:1], "the run, or a weights file")
         args.paths = words[1:]
         _required(args, args.paths, "the images, or a folder of them")
+        return
+    if args.command == "split":
+        args.data = _required(args, words, "the data: a COCO file, or VOC_FOLDER:SPLIT")
+        if len(words) > 1:
+            raise MixdetError(f"command line: split {words[1]!r}: one data set at a time")
         return
     args.overrides = [word for word in words if _is_override(word)]
     names = [word for word in words if not _is_override(word)]
@@ -267,6 +291,20 @@ def _score(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a score; use a number from 0 to 1")
     return value
+
+
+def _amount(text: str) -> tuple[float | None, int | None]:
+    """``10%`` or ``0.5%`` as a share, ``120`` as a number of images."""
+    number = text.removesuffix("%")
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if text.endswith("%") and 0 < value <= 100:
+        return value / 100, None
+    if number == text and text.isdecimal() and value >= 1:
+        return None, int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of images such as 120 nor a share such as 10%")
 
 
 def _count(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,22 +14,31 @@ from mixdet.data.dataset import DetectionDataset
 from mixdet.data.images import quoted
 from mixdet.errors import MixdetError
 
+SplitRule = Literal["cover", "uniform"]
+
 
 def labeled_subset(
-    dataset: DetectionDataset, *, seed: int, fraction: float | None = None, count: int | None = None
+    dataset: DetectionDataset,
+    *,
+    seed: int,
+    fraction: float | None = None,
+    count: int | None = None,
+    rule: SplitRule = "cover",
 ) -> NDArray[np.int64]:
     """Images to label: first a few that show every class, the others uniform without replacement.
 
     The order is that of a hash of (seed, image name), so a split depends neither on the order of the file nor on the
-    version of a random number generator, and of two splits with one seed the smaller is part of the larger. The images
-    that cover the classes are taken greedily, the one with most classes not yet seen next. Classes without any box
-    (ignored ones do not count) are not asked for.
+    version of a random number generator or the process that asks, and of two splits with one seed the smaller is part
+    of the larger. The images that cover the classes are taken greedily, the one with most classes not yet seen next.
+    Classes without any box (ignored ones do not count) are not asked for.
 
     Args:
         dataset: N images.
         seed: of the hash.
         fraction: share of the N images, in (0, 1], rounded to at least one image. Either this or ``count``.
         count: number of images, in [1, N].
+        rule: "cover" as above; "uniform": uniform among the images that have a box, as in COCO-Standard (Unbiased
+            Teacher's lists), where a rare class may be missing.
 
     Returns:
         (n,) positions, ascending.
@@ -44,8 +54,13 @@ def labeled_subset(
         count = max(1, round(fraction * len(dataset)))
     if count is None or not 1 <= count <= len(dataset):
         raise MixdetError(f"{dataset.name}: count = {count}: must be in [1, {len(dataset)}], the number of images")
-    order = sorted(range(len(dataset)), key=lambda i: _key(seed, dataset.images.name(i)))
-    cover = _cover(dataset, order)
+    order = _shuffled(dataset, seed)
+    if rule == "uniform":
+        boxes = np.bincount(dataset.image_index[~dataset.ignored], minlength=len(dataset))
+        order = [i for i in order if boxes[i]]
+        if count > len(order):
+            raise MixdetError(f"{dataset.name}: count = {count}: only {len(order)} images have a box")
+    cover = _cover(dataset, order) if rule == "cover" else []
     if len(cover) > count:
         raise MixdetError(
             f"{dataset.name}: {count} labelled images cannot show all classes that have boxes; "
@@ -54,6 +69,21 @@ def labeled_subset(
     taken = set(cover)
     rest = [i for i in order if i not in taken]
     return np.array(sorted(cover + rest[: count - len(cover)]), np.int64)
+
+
+def folds_of(dataset: DetectionDataset, folds: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(kept, held out) positions of each of ``folds`` parts, every image held out once; the order is a seed's hash.
+
+    Raises:
+        MixdetError: one fold, or more than images.
+    """
+    if folds == 0:
+        return []
+    if not 2 <= folds <= len(dataset):
+        raise MixdetError(f"{dataset.name}: folds = {folds}: must be 0 or in [2, {len(dataset)}], the number of images")
+    order = np.array(_shuffled(dataset, seed), np.int64)
+    parts = [np.sort(order[number::folds]) for number in range(folds)]
+    return [(np.setdiff1d(order, held), held) for held in parts]
 
 
 def select_files(dataset: DetectionDataset, names: Sequence[str]) -> NDArray[np.int64]:
@@ -80,6 +110,10 @@ def select_files(dataset: DetectionDataset, names: Sequence[str]) -> NDArray[np.
             raise MixdetError(f"{dataset.name}: image {quoted(repr(name))} is named twice; name it once")
         positions[name] = known[name]
     return np.fromiter(positions.values(), np.int64, len(positions))
+
+
+def _shuffled(dataset: DetectionDataset, seed: int) -> list[int]:
+    return sorted(range(len(dataset)), key=lambda i: _key(seed, dataset.images.name(i)))
 
 
 def _key(seed: int, name: str) -> bytes:

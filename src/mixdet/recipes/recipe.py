@@ -76,6 +76,8 @@ class SourceSection(Section):
     """Part of the images that is used, drawn with fraction_seed."""
     fraction_seed: Whole = 0
     """Seed of that draw."""
+    fraction_rule: Literal["cover", "uniform"] = "cover"
+    """Every class shown, or uniform among images with a box (COCO-Standard)."""
     files: Text | None = None
     """Text file naming the images that are used, one a line."""
 

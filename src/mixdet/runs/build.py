@@ -57,7 +57,10 @@ def build_dataset(section: SourceSection) -> DetectionDataset:
         dataset = dataset.subset(select_files(dataset, names))
     dataset = dataset.with_policy(crowd=section.crowd, difficult=section.difficult)
     if section.fraction is not None:
-        dataset = dataset.subset(labeled_subset(dataset, fraction=section.fraction, seed=section.fraction_seed))
+        chosen = labeled_subset(
+            dataset, fraction=section.fraction, seed=section.fraction_seed, rule=section.fraction_rule
+        )
+        dataset = dataset.subset(chosen)
     if len(dataset) == 0:
         raise MixdetError(f"{section.path}: no images; give a data set with at least one")
     _check_files(dataset)

@@ -1,0 +1,41 @@
+"""``mixdet split``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+import numpy as np
+from rich.console import Console
+
+from mixdet.runs.splitting import Split, split
+
+
+def run(args: argparse.Namespace) -> int:
+    """Choose the images that keep their labels, and say how to train with them."""
+    fraction, count = args.labeled
+    splits = split(
+        args.data,
+        args.out,
+        images=args.images,
+        fraction=fraction,
+        count=count,
+        seeds=args.seeds,
+        folds=args.folds,
+        rule=args.rule,
+    )
+    console = Console()
+    for made in splits:
+        console.print(_summary(made), highlight=False, soft_wrap=True, markup=False)
+    first = splits[0]
+    labeled = f"data.labeled={{path: {first.folder / 'labeled.json'}, images: {first.images}}}"
+    words = ["mixdet", "train", "mum", labeled, f"data.unlabeled={first.folder / 'unlabeled.txt'}"]
+    words += ["data.val=VAL.json"]
+    console.print(f"next: {shlex.join(words)}", highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+def _summary(made: Split) -> str:
+    counts = np.bincount(made.labeled.labels, minlength=len(made.labeled.classes)).tolist()
+    boxes = ", ".join(f"{name} {count}" for name, count in zip(made.labeled.classes, counts, strict=True))
+    return f"{made.folder}: {len(made.labeled)} labelled images ({boxes}), {made.unlabeled} unlabelled"

@@ -1,0 +1,130 @@
+"""A data set, cut into what keeps its labels and what does not: files that recipes read."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mixdet.data.dataset import DetectionDataset
+from mixdet.data.images import FileImages, quoted
+from mixdet.data.sources import open_dataset
+from mixdet.data.splits import SplitRule, folds_of, labeled_subset
+from mixdet.errors import MixdetError
+from mixdet.training.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Split:
+    """What one seed came to.
+
+    Attributes:
+        folder: where labeled.json, unlabeled.txt and the folds are.
+        labeled: the images that keep their labels, as a data set.
+        unlabeled: how many do not.
+        images: the folder that the names in labeled.json are relative to.
+    """
+
+    folder: Path
+    labeled: DetectionDataset
+    unlabeled: int
+    images: Path
+
+
+def split(
+    data: str,
+    out: str | Path,
+    *,
+    images: str | None = None,
+    fraction: float | None = None,
+    count: int | None = None,
+    seeds: tuple[int, ...] = (0,),
+    folds: int = 0,
+    rule: SplitRule = "cover",
+) -> list[Split]:
+    """Choose the images that keep their labels, and write down which; nothing of ``data`` is changed.
+
+    Args:
+        data: COCO file or VOC folder and split.
+        out: folder to write to; with several seeds a folder ``seed-N`` in it for each.
+        images: folder of a COCO file's images, if not beside it.
+        fraction: share of the images in (0, 1]; either this or ``count``.
+        count: number of images.
+        seeds: of the choice.
+        folds: also cut the labelled images into so many parts for cross-validation; 0 for none.
+        rule: as in ``labeled_subset``.
+
+    Returns:
+        One ``Split`` a seed.
+
+    Raises:
+        MixdetError: defects of the data, a choice that cannot be made, files that are there already.
+    """
+    dataset = open_dataset(data, images)
+    source = dataset.images
+    if not isinstance(source, FileImages):
+        raise MixdetError(f"{data}: has no image files to list; use data.labeled.fraction in the recipe instead")
+    done = []
+    for seed in seeds:
+        folder = Path(out) / f"seed-{seed}" if len(seeds) > 1 else Path(out)
+        chosen = labeled_subset(dataset, seed=seed, fraction=fraction, count=count, rule=rule)
+        labeled = dataset.subset(chosen)
+        rest = np.setdiff1d(np.arange(len(dataset)), chosen)
+        if (folder / "labeled.json").exists():
+            raise MixdetError(f"{folder / 'labeled.json'}: is there already; name another folder with --out")
+        _write_coco(folder / "labeled.json", labeled)
+        _write_list(folder / "unlabeled.txt", [source.path(int(i)) for i in rest])
+        for number, (kept, held) in enumerate(folds_of(labeled, folds, seed)):
+            _write_coco(folder / f"fold-{number}-train.json", labeled.subset(kept))
+            _write_coco(folder / f"fold-{number}-val.json", labeled.subset(held))
+        done.append(Split(folder, labeled, len(rest), Path(os.path.relpath(source.root))))
+    return done
+
+
+def _write_coco(path: Path, dataset: DetectionDataset) -> None:
+    """Images and boxes as a COCO file; masks and keypoints are not kept."""
+    ids = dataset.image_ids[dataset.image_index].tolist()
+    sides = np.concatenate([dataset.boxes[:, :2], dataset.boxes[:, 2:] - dataset.boxes[:, :2]], axis=1)
+    content: dict[str, Any] = {
+        "images": [
+            {"id": number, "file_name": dataset.images.name(i), "width": int(width), "height": int(height)}
+            for i, (number, (height, width)) in enumerate(
+                zip(dataset.image_ids.tolist(), dataset.sizes.tolist(), strict=True)
+            )
+        ],
+        "annotations": [
+            {"id": n, "image_id": ids[n - 1], "category_id": category, "bbox": box, "area": area, "iscrowd": int(crowd)}
+            for n, (category, box, area, crowd) in enumerate(
+                zip(
+                    [int(dataset.category_ids[label]) for label in dataset.labels],
+                    sides.astype(float).round(3).tolist(),
+                    dataset.areas.astype(float).round(3).tolist(),
+                    dataset.crowd.tolist(),
+                    strict=True,
+                ),
+                1,
+            )
+        ],
+        "categories": [
+            {"id": number, "name": name}
+            for number, name in zip(dataset.category_ids.tolist(), dataset.classes, strict=True)
+        ],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: _dump(file, json.dumps(content)))
+
+
+def _write_list(path: Path, files: list[str]) -> None:
+    """One image a line, relative to the list."""
+    lines = [os.path.relpath(file, path.parent.absolute()) for file in files]
+    if odd := next((line for line in lines if line != line.strip() or not line.isprintable()), None):
+        raise MixdetError(f"{quoted(repr(odd))}: a name that a line of text cannot hold; rename the image")
+    write_atomically(path, lambda file: _dump(file, "".join(f"{line}\n" for line in lines)))
+
+
+def _dump(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")

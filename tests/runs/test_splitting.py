@@ -1,0 +1,123 @@
+"""``mixdet split``: files that recipes read back as what was chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixdet.cli.main import main
+from mixdet.data import DetectionDataset, open_dataset
+from mixdet.data.splits import folds_of, labeled_subset
+from mixdet.data.stand_in import write_coco, write_voc
+from mixdet.data.unlabeled import identities, open_unlabeled
+from mixdet.errors import MixdetError
+from mixdet.runs.splitting import split
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> str:
+    write_coco(tmp_path / "data" / "train.json", tmp_path / "data" / "train", 24)
+    return str(tmp_path / "data" / "train.json")
+
+
+def same(a: DetectionDataset, b: DetectionDataset) -> None:
+    for field in ("classes", "boxes", "labels", "areas", "crowd", "sizes", "category_ids", "image_ids", "offsets"):
+        assert np.array_equal(getattr(a, field), getattr(b, field)), field
+
+
+def test_what_is_written_is_what_was_chosen(coco: str, tmp_path: Path) -> None:
+    (made,) = split(coco, tmp_path / "out", fraction=0.5, seeds=(3,))
+    whole = open_dataset(coco)
+    chosen = labeled_subset(whole, fraction=0.5, seed=3)
+    written = open_dataset(str(made.folder / "labeled.json"), str(tmp_path / "data" / "train"))
+    same(written, whole.subset(chosen))
+    pool = open_unlabeled(str(made.folder / "unlabeled.txt"))
+    assert made.unlabeled == len(pool) == 12
+    assert sorted(identities(pool) + identities(written)) == sorted(identities(whole))
+
+
+def test_several_seeds_and_folds(coco: str, tmp_path: Path) -> None:
+    made = split(coco, tmp_path / "out", count=9, seeds=(0, 1), folds=3)
+    assert [s.folder.name for s in made] == ["seed-0", "seed-1"]
+    images = str(tmp_path / "data" / "train")
+    for s in made:
+        labeled = identities(s.labeled)
+        held: list[str] = []
+        for number in range(3):
+            train, val = (
+                identities(open_dataset(str(s.folder / f"fold-{number}-{part}.json"), images))
+                for part in ("train", "val")
+            )
+            assert sorted(train + val) == sorted(labeled)
+            assert len(val) == 3
+            held += val
+        assert sorted(held) == sorted(labeled)
+    assert identities(made[0].labeled) != identities(made[1].labeled)
+
+
+def test_voc(tmp_path: Path) -> None:
+    write_voc(f"{tmp_path / 'VOC2007'}:trainval", 8)
+    (made,) = split(f"{tmp_path / 'VOC2007'}:trainval", tmp_path / "out", count=5)
+    labeled = open_dataset(str(made.folder / "labeled.json"), str(made.images))
+    assert (len(labeled), len(labeled.classes)) == (5, 20)
+    assert len(open_unlabeled(str(made.folder / "unlabeled.txt"))) == 3
+
+
+def test_nothing_is_overwritten(coco: str, tmp_path: Path) -> None:
+    split(coco, tmp_path / "out", count=9)
+    with pytest.raises(MixdetError, match=r"labeled\.json: is there already; name another folder with --out"):
+        split(coco, tmp_path / "out", count=9)
+
+
+def test_the_uniform_rule_takes_images_with_a_box_only_and_may_miss_a_class(coco: str) -> None:
+    whole = open_dataset(coco)
+    assert (np.diff(whole.offsets) == 0).any()
+    chosen = labeled_subset(whole, count=23, seed=0, rule="uniform")
+    assert (np.diff(whole.subset(chosen).offsets) > 0).all()
+    assert len(labeled_subset(whole, count=1, seed=0, rule="uniform")) == 1
+    with pytest.raises(MixdetError, match="only 23 images have a box"):
+        labeled_subset(whole, count=24, seed=0, rule="uniform")
+
+
+def test_folds_are_refused_where_they_make_no_sense(coco: str) -> None:
+    whole = open_dataset(coco)
+    assert folds_of(whole, 0, 0) == []
+    for folds in (1, 25):
+        with pytest.raises(MixdetError, match=r"must be 0 or in \[2, 24\]"):
+            folds_of(whole, folds, 0)
+
+
+def test_the_command(coco: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["split", coco, "--labeled", "50%", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "12 labelled images (" in said
+    assert "12 unlabelled" in said
+    assert f"data.unlabeled={out}/unlabeled.txt" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["scenes:photo/train,count=4,size=64", "--labeled", "2"], "has no image files to list"),
+        (["DATA", "--labeled", "ten"], "'ten' is neither a number of images such as 120 nor a share such as 10%"),
+        (["DATA", "--labeled", "0%"], "'0%' is neither"),
+        (["DATA", "--labeled", "500"], "count = 500: must be in [1, 24]"),
+        (["DATA", "--labeled", "2"], "ask for at least"),
+        (["DATA"], "required"),
+        (["--labeled", "3"], "split needs the data"),
+        (["DATA", "other.json", "--labeled", "3"], "one data set at a time"),
+        (["missing.json", "--labeled", "3"], "missing.json"),
+    ],
+)
+def test_defects_in_one_line(
+    words: list[str], line: str, coco: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [coco if word == "DATA" else word for word in words]
+    assert main(["split", *argv, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
