@@ -113,7 +113,7 @@ def test_labeled_views(views_seen: Any, count: int, detector: FasterRCNN) -> Non
 
 def test_unbiased_teachers_losses_line_by_line(detector: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
     method = UnbiasedTeacher(detector, unsup_weight=3.0, decay=NOW)
-    answers(monkeypatch, method, [0.9, 0.71, 0.7, 0.3])
+    answers(monkeypatch, method, [0.95, 0.75, 0.7, 0.35])
     found = losses_of(method, at(0))
     torch.manual_seed(1)
     sup = supervise(detector, Batch.concat([LABELED.weak, LABELED.strong]))
@@ -129,7 +129,8 @@ def test_unbiased_teachers_losses_line_by_line(detector: FasterRCNN, monkeypatch
         assert found.terms[f"unsup/{term}"] == 0
     assert float(found.notes["pseudo_boxes"]) == 2
     assert float(found.notes["pseudo_kept"]) == 0.5
-    torch.testing.assert_close(found.notes["pseudo_score"], torch.tensor(0.805))
+    assert found.notes["pseudo_boxes_of_class"].tolist() == [1, 1, 0]
+    assert found.notes["pseudo_scores"].tolist() == [0, 0, 0, 1, 0, 0, 0, 2, 0, 1]
     with_boxes = losses_of(UnbiasedTeacherWith(method, unsup_box_loss=True), at(0))
     for term in ("rpn_box", "roi_box"):
         torch.testing.assert_close(with_boxes.terms[f"unsup/{term}"], 3 * unsup.terms[term])

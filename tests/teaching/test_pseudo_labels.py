@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from mixdet.structures import Batch, Detections
@@ -34,21 +35,20 @@ def test_thresholds_of_classes() -> None:
 
 
 def test_what_is_kept_becomes_labels_and_an_image_without_any_is_truly_empty() -> None:
-    found = kept([detections(0.9, 0.2), NOTHING, detections(0.1)], FixedThreshold(0.5))
+    found = kept([detections(0.9, 0.2), NOTHING, detections(0.1)], FixedThreshold(0.5), 2)
     assert [len(i) for i in found.instances] == [1, 0, 0]
     assert found.instances[1].boxes.shape == (0, 4)
     assert (found.instances[0].cls_weights == 1).all()
-    assert {name: round(float(value), 4) for name, value in found.notes.items()} == {
-        "pseudo_boxes": 0.3333,
-        "pseudo_kept": 0.3333,
-        "pseudo_score": 0.9,
-    }
-    empty = kept([NOTHING], FixedThreshold(0.5))
-    assert all(torch.isfinite(value) for value in empty.notes.values())
+    assert float(found.notes["pseudo_boxes"]) == pytest.approx(1 / 3)
+    assert float(found.notes["pseudo_kept"]) == pytest.approx(1 / 3)
+    assert found.notes["pseudo_boxes_of_class"].tolist() == pytest.approx([1 / 3, 0])
+    assert (3 * found.notes["pseudo_scores"]).round().tolist() == [0, 1, 1, 0, 0, 0, 0, 0, 0, 1]
+    empty = kept([NOTHING], FixedThreshold(0.5), 2)
+    assert all(torch.isfinite(value).all() for value in empty.notes.values())
 
 
 def test_labels_on_another_view() -> None:
-    found = kept([detections(0.9, 0.8), NOTHING], FixedThreshold(0.5))
+    found = kept([detections(0.9, 0.8), NOTHING], FixedThreshold(0.5), 2)
     batch = Batch(torch.zeros(2, 3, 32, 32), torch.full((2, 2), 32), None)
     assert (found.on(batch).labels[0].box_weights == 1).all()
     classes_only = found.on(batch, box_loss=False)

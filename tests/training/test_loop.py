@@ -12,6 +12,7 @@ from mixdet.data.streams import PackedBatch
 from mixdet.errors import MixdetError
 from mixdet.methods import Method
 from mixdet.structures import Detector, Losses, Step, Stream, Views
+from mixdet.training.log import folded
 from mixdet.training.loop import StepReport, train
 from mixdet.training.optim import build_optimizer
 from mixdet.training.schedules import Schedule
@@ -132,3 +133,16 @@ def test_a_run_stops_where_it_is_told_to() -> None:
     method, reports = run([1] * 5, steps=5, should_stop=lambda: next(answers))
     assert len(reports) == 2
     assert method.done == [0, 1]
+
+
+def test_a_note_may_be_a_vector() -> None:
+    class Noting(MeanColour):
+        def losses(self, *, step: Step, labeled: Views) -> Losses:  # type: ignore[override]
+            return super().losses(step=step, labeled=labeled).noted(of_class=torch.tensor([1.0, float(step.index)]))
+
+    method, reports = Noting(), []
+    optimizer = build_optimizer(method, "sgd", lr=0.25, momentum=0.0, weight_decay=0.0)
+    train(method, {"labeled": stream([1, 2])}, optimizer, Schedule("constant", 2), seed=0, after_step=reports.append)
+    assert [(r.values["of_class[0]"], r.values["of_class[1]"]) for r in reports] == [(1.0, 0.0), (1.0, 1.0)]
+    assert folded(reports[1].values)["of_class"] == [1.0, 1.0]
+    assert "brightness" in folded(reports[1].values)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.text import Text
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.streams import PackedBatch
@@ -20,6 +19,7 @@ from mixdet.recipes import notes as recipe_notes
 from mixdet.recipes.recipe import Recipe
 from mixdet.runs.build import Data, build_detector, build_method, build_schedule, input_sizes
 from mixdet.runs.folder import RunFolder
+from mixdet.runs.journal import Journal
 from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, save_picture
 from mixdet.runs.signals import StopRequest
 from mixdet.runs.streams import open_stream
@@ -27,7 +27,6 @@ from mixdet.structures import Detections, Detector, as_module, keyed_seed
 from mixdet.training.checkpoint import latest_checkpoint, save_checkpoint
 from mixdet.training.distributed import World
 from mixdet.training.inference import detect
-from mixdet.training.log import Display, MetricsFile, Window
 from mixdet.training.loop import StepReport, train
 from mixdet.training.optim import build_optimizer, scaled_lr
 from mixdet.training.weights import WeightsCard, read_weights, save_weights
@@ -75,7 +74,7 @@ def fit(recipe: Recipe, name: str, *, world: World, console: Console, resume: Ru
     if world.is_first:
         folder = resume or RunFolder.create(recipe, name)
         folder.write_environment(world)
-    return Run(recipe, data, method.to(world.device), world, console, folder).go(resume)
+    return Run(recipe, data, method.to(world.device), world, console, folder, resume).go()
 
 
 class Run:
@@ -89,12 +88,12 @@ class Run:
         world: World,
         console: Console,
         folder: RunFolder | None,
+        resume: RunFolder | None,
     ) -> None:
         self.recipe = recipe
         self.data = data
         self.method = method
         self.world = world
-        self.console = console
         self.folder = folder  # None in all processes but the first
         self.schedule = build_schedule(recipe)
         lr = scaled_lr(recipe.optim.lr, recipe.data.batch_size, recipe.optim.reference_batch_size)
@@ -103,34 +102,35 @@ class Run:
             method, optim.name, lr=lr, momentum=optim.momentum, weight_decay=optim.weight_decay
         )
         self.lr = lr
-        self.window = Window()
         self.best: dict[str, dict[str, Any]] = {}
         self.evaluated: tuple[int, dict[str, Evaluation]] = (-1, {})
+        self.start, complaints, state = (0, [], None) if resume is None else self._restore(resume)
+        metrics = None if folder is None else folder.metrics
+        self.journal = Journal(recipe, data.labeled, world, console, self.start, metrics, state)
+        self.notes = (*complaints, *data.notes, *recipe_notes(recipe))
 
-    def go(self, resume: RunFolder | None) -> FitResult:
-        """Train to the end, or to a signal; from where the run in ``resume`` stopped."""
-        start = 0 if resume is None else self._restore(resume)
-        self._introduce(start)
-        with StopRequest(self.world) as stop, Display(self.schedule.steps, start, self._console()) as display:
-            metrics = None if self.folder is None else MetricsFile(self.folder.metrics, start)
+    def go(self) -> FitResult:
+        """Train to the end, or to a signal."""
+        self._introduce()
+        with StopRequest(self.world) as stop, self.journal:
 
             def after_step(report: StepReport) -> None:
-                self._log(report, metrics, display)
+                self.journal.step(report)
                 last = report.step == self.schedule.steps
                 every = self.recipe.evaluation.every
                 if last or (every is not None and report.step % every == 0):
-                    self._evaluate(report.step, metrics)
+                    self._evaluate(report.step)
                 if last or report.step % self.recipe.run.checkpoint_every == 0:
                     self._checkpoint(report.step)
 
             done = train(
                 self.method,
-                self._streams(start),
+                self._streams(),
                 self.optimizer,
                 self.schedule,
                 seed=self.recipe.seed,
                 shards=self.recipe.data.shards,
-                start=start,
+                start=self.start,
                 clip_norm=self.recipe.optim.clip_norm,
                 bf16=self.recipe.run.precision == "bf16",
                 world=self.world,
@@ -142,8 +142,8 @@ class Run:
             return FitResult(None if self.folder is None else self.folder.root, done, stop.exit_code)
         return self._finish()
 
-    def _restore(self, resume: RunFolder) -> int:
-        """Lay the newest whole checkpoint onto the run; the steps it had done."""
+    def _restore(self, resume: RunFolder) -> tuple[int, list[str], dict[str, Any]]:
+        """Lay the newest whole checkpoint onto the run; the steps it had done, complaints, and the journal's state."""
         checkpoint, complaints = latest_checkpoint(resume.checkpoints)
         checkpoint.restore(self.method, self.optimizer)
         for name, fingerprint in self.data.fingerprints().items():
@@ -153,64 +153,47 @@ class Run:
                     "with; put the data back as it was, or start a new run"
                 )
         self.best = checkpoint.notes["best"]
-        for line in complaints:
-            self._say(f"{line}; going on from step {checkpoint.step}", "yellow")
-        return checkpoint.step
+        complaints = [f"{line}; going on from step {checkpoint.step}" for line in complaints]
+        return checkpoint.step, complaints, checkpoint.notes["journal"]
 
-    def _introduce(self, start: int) -> None:
-        recipe, data = self.recipe, self.data
-        for note in (*data.notes, *recipe_notes(recipe)):
-            self._say(note, "yellow")
-        self._say(
+    def _introduce(self) -> None:
+        recipe, data, say = self.recipe, self.data, self.journal.say
+        for note in self.notes:
+            say(note, "yellow")
+        say(
             f"{data.labeled.name}: {len(data.labeled)} images, {len(data.labeled.labels)} boxes, "
             f"{len(data.labeled.classes)} classes; {recipe.detector.body}, preset {recipe.detector.preset}, "
             f"weights {recipe.detector.weights}; {self.world.size} x {self.world.device}"
         )
         if data.unlabeled is not None:
-            self._say(f"{data.unlabeled.name}: {len(data.unlabeled)} unlabelled images, none of them a labelled one")
-        self._say(input_sizes(data.labeled, recipe.data))
+            say(f"{data.unlabeled.name}: {len(data.unlabeled)} unlabelled images, none of them a labelled one")
+        say(input_sizes(data.labeled, recipe.data))
         reference = recipe.optim.reference_batch_size
         rule = f" ({recipe.optim.lr:g} for a batch of {reference}, linear rule)" if reference else ""
-        self._say(f"learning rate {self.lr:g} for a batch of {recipe.data.batch_size}{rule}")
+        say(f"learning rate {self.lr:g} for a batch of {recipe.data.batch_size}{rule}")
         if self.folder is not None:
-            self._say(f"run folder {self.folder.root}" + (f", going on from step {start}" if start else ""))
+            say(f"run folder {self.folder.root}" + (f", going on from step {self.start}" if self.start else ""))
 
-    def _streams(self, start: int) -> dict[str, Iterator[PackedBatch]]:
+    def _streams(self) -> dict[str, Iterator[PackedBatch]]:
         """This process's shards of each stream."""
         stride = next(iter(self.method.detectors().values())).stride
         own = self.world.shards(self.recipe.data.shards)
         return {
-            stream.name: open_stream(self.recipe, self.data, stream, own_shards=own, start=start, stride=stride)
+            stream.name: open_stream(self.recipe, self.data, stream, own_shards=own, start=self.start, stride=stride)
             for stream in self.method.streams
         }
 
-    def _log(self, report: StepReport, metrics: MetricsFile | None, display: Display) -> None:
-        self.window.add(report)
-        if report.step % self.recipe.run.log_every and report.step != self.schedule.steps:
-            return
-        values = self.window.values
-        means = self.world.mean(torch.tensor(list(values.values()), device=self.world.device))
-        record = self.window.record() | dict(zip(values, (round(v, 6) for v in means.tolist()), strict=True))
-        if metrics is not None:
-            metrics.write(record)
-            display.update(self.window)
-        self.window = Window()
-
-    def _evaluate(self, step: int, metrics: MetricsFile | None) -> None:
+    def _evaluate(self, step: int) -> None:
         """Evaluate each detector on val, and keep the weights of the best; the first process alone."""
         results: dict[str, Evaluation] = {}
         if self.folder is not None and self.data.val is not None:
-            for name, detector in self.method.detectors().items():
-                result = self._measure(detector, self.data.val)
-                results[name] = result
+            results = {name: self._measure(d, self.data.val) for name, d in self.method.detectors().items()}
+            self.journal.evaluated(step, results)
+            for name, result in results.items():
                 score = result.numbers.get(self.recipe.evaluation.select_by.upper(), result.headline)
-                self._say(f"step {step}: {name} {result.metric} {_percent(result.headline)}")
-                if metrics is not None:
-                    numbers = {f"val/{name}/{key}": value for key, value in result.numbers.items()}
-                    metrics.write({"step": step, **numbers})
                 if score is not None and score > self.best.get(name, {}).get("score", -1.0):
                     self.best[name] = {"score": score, "step": step}
-                    self._save_weights(name, detector, "best", step, result)
+                    self._save_weights(name, self.method.detectors()[name], "best", step, result)
         self.evaluated = (step, results)
         self.world.barrier()
 
@@ -233,7 +216,7 @@ class Run:
 
     def _checkpoint(self, step: int) -> None:
         if self.folder is not None:
-            notes = {"best": self.best, "data": self.data.fingerprints()}
+            notes = {"best": self.best, "data": self.data.fingerprints(), "journal": self.journal.state_dict()}
             save_checkpoint(self.folder.checkpoints, step, self.method, self.optimizer, notes)
         self.world.barrier()
 
@@ -258,7 +241,7 @@ class Run:
         """Last weights; the test split, once, and pictures with the weights that are shipped."""
         step = self.schedule.steps
         if self.evaluated[0] != step:  # resumed after the last step
-            self._evaluate(step, None)
+            self._evaluate(step)
         if self.folder is None:
             return FitResult(None, step)
         results = self.evaluated[1]
@@ -283,14 +266,3 @@ class Run:
         save_picture(found, self.folder.images / "detections.png")
         inputs = mixed_inputs(self.recipe, self.data, count, detector.stride)
         save_picture(draw_inputs(inputs, classes), self.folder.images / "inputs.png")
-
-    def _say(self, text: str, style: str = "") -> None:
-        if self.world.is_first:
-            self.console.print(Text(text, style), soft_wrap=True)
-
-    def _console(self) -> Console:
-        return self.console if self.world.is_first else Console(quiet=True)
-
-
-def _percent(value: float | None) -> str:
-    return "undefined (no ground truth)" if value is None else f"{100 * value:.2f}"

@@ -18,7 +18,7 @@ class Losses:
 
     Attributes:
         terms: name -> scalar with gradient.
-        notes: name -> detached tensor (lam, boxes an image, accuracies); weights never touch them.
+        notes: name -> detached number or vector (lam, boxes of each class); weights never touch them.
     """
 
     terms: dict[str, Tensor]

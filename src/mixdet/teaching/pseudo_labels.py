@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mixdet.structures import Batch, Detections, Detector, Instances
 
+SCORE_BINS = 10
+
 Threshold = Callable[[Detections], Tensor]
 """Detections of one image -> (D,) bool: those that become labels."""
 
@@ -56,8 +58,8 @@ class PseudoLabels:
 
     Attributes:
         instances: of each image, in the pixels of the batch it was asked about; trust 1.
-        notes: "pseudo_boxes" an image, "pseudo_kept", the share of detections that were kept, and "pseudo_score", the
-            mean score of those.
+        notes: "pseudo_boxes" an image; "pseudo_kept", the share of detections that were kept; "pseudo_boxes_of_class",
+            (K,) an image; "pseudo_scores", detections an image in each tenth of [0, 1], kept or not.
     """
 
     instances: list[Instances]
@@ -89,18 +91,20 @@ def pseudo_label(teacher: Detector, batch: Batch, threshold: Threshold) -> Pseud
         batch: the weak view; its instances are not read.
         threshold: which detections to keep.
     """
-    return kept(teacher.predict(teacher.features(batch.images), batch), threshold)
+    return kept(teacher.predict(teacher.features(batch.images), batch), threshold, teacher.num_classes)
 
 
-def kept(detections: Sequence[Detections], threshold: Threshold) -> PseudoLabels:
-    """The detections that pass ``threshold``, as labels."""
+def kept(detections: Sequence[Detections], threshold: Threshold, num_classes: int) -> PseudoLabels:
+    """The detections of ``num_classes`` classes that pass ``threshold``, as labels."""
     chosen = [found.select(threshold(found)) for found in detections]
-    boxes = sum(len(found) for found in chosen)
-    candidates = sum(len(found) for found in detections)
-    scores = torch.cat([found.scores for found in chosen]) if chosen else torch.zeros(0)
+    images, boxes = max(len(chosen), 1), sum(len(found) for found in chosen)
+    labels = torch.cat([found.labels for found in chosen]) if chosen else torch.zeros(0, dtype=torch.int64)
+    scores = torch.cat([found.scores for found in detections]) if detections else torch.zeros(0)
+    bins = (scores * SCORE_BINS).long().clamp(0, SCORE_BINS - 1)
     notes = {
-        "pseudo_boxes": torch.tensor(boxes / max(len(chosen), 1)),
-        "pseudo_kept": torch.tensor(boxes / max(candidates, 1)),
-        "pseudo_score": scores.mean() if len(scores) else torch.tensor(0.0),
+        "pseudo_boxes": torch.tensor(boxes / images),
+        "pseudo_kept": torch.tensor(boxes / max(len(scores), 1)),
+        "pseudo_boxes_of_class": torch.bincount(labels, minlength=num_classes) / images,
+        "pseudo_scores": torch.bincount(bins, minlength=SCORE_BINS) / images,
     }
     return PseudoLabels([Instances(found.boxes, found.labels) for found in chosen], notes)

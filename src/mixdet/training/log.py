@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from mixdet.training.files import write_atomically
 from mixdet.training.loop import StepReport
@@ -81,18 +82,20 @@ class Display:
         if self.live.is_started:
             self.live.stop()
 
-    def update(self, window: Window) -> None:
-        """Show where the run stands."""
+    def update(self, window: Window, health: str = "") -> None:
+        """Show where the run stands; ``health`` is said in place of the numbers it is made of."""
+        shown = {name: value for name, value in window.values.items() if not (health and name.startswith("pseudo_"))}
+        shown = {name: value for name, value in shown.items() if "[" not in name}
         step, rate, waiting = window.step, window.images_per_second, window.waiting_share
         text = f"{rate:.1f} images/s  {waiting:.0%} waiting for data"
         self.progress.update(self.task, completed=step, rate=text)
         if self.console.is_terminal:
-            self.live.update(Group(self.progress, _losses(window)))
+            self.live.update(Group(self.progress, _losses(window.lr, shown), *([Text(health)] if health else [])))
         elif time.monotonic() - self._said > QUIET_INTERVAL or step == self.total:
             self._said = time.monotonic()
             left = timedelta(seconds=round((self.total - step) * window.seconds_per_step))
-            losses = "  ".join(f"{name} {value:.3f}" for name, value in window.values.items())
-            line = f"step {step}/{self.total}  {left} left  {text}  lr {window.lr:.2e}  {losses}"
+            losses = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
+            line = f"step {step}/{self.total}  {left} left  {text}  lr {window.lr:.2e}  {losses}  {health}".rstrip()
             self.console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -137,7 +140,7 @@ class Window:
     def record(self) -> dict[str, object]:
         """The line of metrics.jsonl."""
         norms = [r.gradient_norm for r in self.reports if r.gradient_norm is not None]
-        record: dict[str, object] = {"step": self.step, "lr": self.lr, **self.values}
+        record: dict[str, object] = {"step": self.step, "lr": self.lr, **folded(self.values)}
         if norms:
             record["gradient_norm"] = sum(norms) / len(norms)
         record["images_per_second"] = round(self.images_per_second, 3)
@@ -145,9 +148,23 @@ class Window:
         return record
 
 
-def _losses(window: Window) -> Table:
+def folded(values: Mapping[str, float]) -> dict[str, float | list[float]]:
+    """``name[0]``, ``name[1]`` ... as one list again."""
+    whole: dict[str, float | list[float]] = {}
+    for name, value in values.items():
+        stem, bracket, _ = name.partition("[")
+        if not bracket:
+            whole[name] = value
+            continue
+        parts = whole.setdefault(stem, [])
+        if isinstance(parts, list):
+            parts.append(value)
+    return whole
+
+
+def _losses(lr: float, values: Mapping[str, float]) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row(f"lr {window.lr:.2e}", *(f"{name} [bold]{value:.3f}[/]" for name, value in window.values.items()))
+    table.add_row(f"lr {lr:.2e}", *(f"{name} [bold]{value:.3f}[/]" for name, value in values.items()))
     return table
 
 

@@ -26,7 +26,8 @@ class StepReport:
 
     Attributes:
         step: steps done, this one included.
-        values: loss terms, their sum "loss", and notes, averaged over this process's shards.
+        values: loss terms, their sum "loss", and notes, averaged over this process's shards; a note that is a vector as
+            ``name[0]``, ``name[1]`` ...
         lr: learning rate of the first parameter group.
         gradient_norm: before clipping; None without clipping.
         images: images seen by all processes together.
@@ -139,8 +140,13 @@ def _no_sync(module: torch.nn.Module, active: bool) -> contextlib.AbstractContex
 def _collect(values: dict[str, float], losses: Losses, views: dict[str, Views], index: int, count: int) -> None:
     """Add a shard's numbers to ``values``; one transfer from the device. Stops the run at a loss that is not finite."""
     named = {**losses.terms, **losses.notes}
-    numbers = torch.stack([value.detach().float() for value in named.values()]).tolist()
-    for name, number in zip(named, numbers, strict=True):
+    flat = torch.cat([value.detach().float().reshape(-1) for value in named.values()]).tolist()
+    names = [
+        name if value.dim() == 0 else f"{name}[{place}]"
+        for name, value in named.items()
+        for place in range(value.numel())
+    ]
+    for name, number in zip(names, flat, strict=True):
         if name in losses.terms and not abs(number) < float("inf"):
             images = ", ".join(sorted({source for v in views.values() for ids in v["weak"].ids for source in ids}))
             raise MixdetError(

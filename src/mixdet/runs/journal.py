@@ -1,0 +1,119 @@
+"""What a run writes down and says while it runs: metrics.jsonl, the display, alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from mixdet.data.dataset import DetectionDataset
+from mixdet.evaluation import Evaluation
+from mixdet.recipes.method import TeacherSection
+from mixdet.recipes.recipe import Recipe
+from mixdet.training.distributed import World
+from mixdet.training.health import Health
+from mixdet.training.log import Display, MetricsFile, Window, folded
+from mixdet.training.loop import StepReport
+
+
+class Journal:
+    """The log of one run; in all processes, though only the first says and writes anything.
+
+    Args:
+        recipe: of the run.
+        labeled: what is trained on, which pseudo-labels are compared with.
+        world: the processes.
+        console: where to.
+        start: steps done before.
+        metrics: path of metrics.jsonl; None in all processes but the first.
+        state: ``state_dict`` of the journal that this one goes on from; None for a new run.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        labeled: DetectionDataset,
+        world: World,
+        console: Console,
+        start: int,
+        metrics: Path | None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.every = recipe.run.log_every
+        self.total = recipe.schedule.steps
+        self.world = world
+        self.console = console if world.is_first else Console(quiet=True)
+        self.metrics = None if metrics is None else MetricsFile(metrics, start)
+        self.display = Display(self.total, start, self.console)
+        self.health = build_health(recipe, labeled)
+        if self.health is not None and state is not None:
+            self.health.load_state_dict(state["health"])
+        self.window = Window()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the journal of a resumed run has to know."""
+        return {} if self.health is None else {"health": self.health.state_dict()}
+
+    def __enter__(self) -> Journal:
+        self.display.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.display.__exit__(kind, fault, trace)
+
+    def say(self, text: str, style: str = "") -> None:
+        """One line."""
+        self.console.print(Text(text, style), soft_wrap=True)
+
+    def step(self, report: StepReport) -> None:
+        """Take a step down; every so many, write their averages and look at the run's health."""
+        self.window.add(report)
+        if report.step % self.every and report.step != self.total:
+            return
+        values = self.window.values
+        means = self.world.mean(torch.tensor(list(values.values()), device=self.world.device))
+        averages = folded(dict(zip(values, (round(v, 6) for v in means.tolist()), strict=True)))
+        if self.metrics is not None:
+            self.metrics.write(self.window.record() | averages)
+            self.display.update(self.window, self.health.line(report.step, averages) if self.health else "")
+            for alarm in self.health.alarms(report.step, averages) if self.health else ():
+                self._alarm(report.step, alarm)
+        self.window = Window()
+
+    def evaluated(self, step: int, results: Mapping[str, Evaluation]) -> None:
+        """Take down what each detector reached."""
+        for name, result in results.items():
+            self.say(f"step {step}: {name} {result.metric} {percent(result.headline)}")
+            if self.metrics is not None:
+                self.metrics.write({"step": step, **{f"val/{name}/{key}": v for key, v in result.numbers.items()}})
+        if self.health is not None:
+            for alarm in self.health.evaluated(step, {name: r.headline for name, r in results.items()}):
+                self._alarm(step, alarm)
+
+    def _alarm(self, step: int, sentence: str) -> None:
+        self.say(f"step {step}: {sentence}", "bold red")
+        if self.metrics is not None:
+            self.metrics.write({"step": step, "alarm": sentence})
+
+
+def build_health(recipe: Recipe, labeled: DetectionDataset) -> Health | None:
+    """The watch over a method that has a teacher; None for others."""
+    method = recipe.method
+    if not isinstance(method, TeacherSection):
+        return None
+    boxes = np.bincount(labeled.labels[~labeled.ignored], minlength=len(labeled.classes)) / len(labeled)
+    patience = max(recipe.schedule.steps // 20, 1)
+    return Health(labeled.classes, boxes.tolist(), method.decay.burn_in_steps, patience, method.decay.value)
+
+
+def percent(value: float | None) -> str:
+    """A share as it is said."""
+    return "undefined (no ground truth)" if value is None else f"{100 * value:.2f}"

@@ -1,0 +1,122 @@
+"""Whether a teacher teaches: what its labels look like beside the real ones, and a sentence when something goes wrong.
+
+The rules are those that the authors of such systems give in their issue threads, again and again: count the pseudo
+boxes, compare them with the labelled ones, begin with a small weight, train the teacher first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+EXPLOSION = 3.0  # pseudo boxes an image, in labelled boxes an image
+WORSE = 0.01  # AP by which a student may be ahead of its teacher
+
+
+class Health:
+    """Watches the numbers that teachers log.
+
+    Each alarm is one sentence with cause and remedy; it is raised once, and again only after it was over.
+
+    Args:
+        classes: K names.
+        labeled_boxes: (K,) boxes an image, of each class, in the labelled images.
+        begins: step at which the teacher begins; before it there is nothing to watch.
+        patience: steps that a state must last before it is an alarm.
+        decay: of the teacher, for the remedy; None if it has none.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        labeled_boxes: Sequence[float],
+        begins: int,
+        patience: int,
+        decay: float | None = None,
+    ) -> None:
+        self.classes = tuple(classes)
+        self.labeled = tuple(labeled_boxes)
+        self.begins = begins
+        self.patience = patience
+        self.decay = decay
+        self._since: dict[str, int] = {}  # state -> step it began at
+        self._raised: set[str] = set()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on has to know, so that nothing is said twice."""
+        return {"since": self._since, "raised": sorted(self._raised)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        self._since, self._raised = dict(state["since"]), set(state["raised"])
+
+    def line(self, step: int, values: Mapping[str, float | list[float]]) -> str:
+        """What the progress line says of the teacher after ``step`` steps; "" if nothing was logged."""
+        if "pseudo_boxes" not in values:
+            return f"burn-in: the teacher begins at step {self.begins}" if step < self.begins else ""
+        boxes, kept = _number(values["pseudo_boxes"]), _number(values["pseudo_kept"])
+        return f"pseudo boxes {boxes:.1f} an image (labelled {sum(self.labeled):.1f}), {kept:.0%} of detections kept"
+
+    def alarms(self, step: int, values: Mapping[str, float | list[float]]) -> list[str]:
+        """New alarms after ``step`` steps, from averages since the last call."""
+        if "pseudo_boxes" not in values:
+            return []
+        boxes, labeled = _number(values["pseudo_boxes"]), sum(self.labeled)
+        states = {
+            "none": (
+                boxes == 0,
+                "no pseudo boxes for {steps} steps: the teacher is sure of nothing; lower method.score_threshold, or "
+                "raise method.decay.burn_in_steps so that it learns from labels first",
+            ),
+            "explosion": (
+                boxes > EXPLOSION * max(labeled, 0.1),
+                f"{boxes:.1f} pseudo boxes an image against {labeled:.1f} labelled ones: the teacher finds too much; "
+                "raise method.score_threshold, or lower method.unsup_weight",
+            ),
+        }
+        of_class = values.get("pseudo_boxes_of_class")
+        if isinstance(of_class, list) and boxes > 0:
+            for name, found, real in zip(self.classes, of_class, self.labeled, strict=True):
+                states[f"class {name}"] = (
+                    found == 0 and real > 0,
+                    f"class {name} got no pseudo box for {{steps}} steps ({real:.2f} labelled ones an image): "
+                    "unlabelled images teach that it is background; lower method.score_threshold, or label more of it",
+                )
+        return [
+            text for name, (holds, sentence) in states.items() if (text := self._raise(name, step, holds, sentence))
+        ]
+
+    def evaluated(self, step: int, ap: Mapping[str, float | None]) -> list[str]:
+        """New alarms from an evaluation; ``ap`` of each detector in [0, 1]."""
+        teacher, student = ap.get("teacher"), ap.get("student")
+        if teacher is None or student is None or step <= self.begins:
+            return []
+        holds = teacher < student - WORSE
+        remedy = "lower method.decay.value"
+        if self.decay:
+            remedy += f" (at {self.decay:g} the teacher lags by some {1 / (1 - self.decay):.0f} steps)"
+        sentence = f"the teacher (AP {100 * teacher:.1f}) is worse than its student ({100 * student:.1f}): {remedy}"
+        if not holds:
+            self._raised.discard("teacher")
+            return []
+        if "teacher" in self._raised:
+            return []
+        self._raised.add("teacher")
+        return [sentence]
+
+    def _raise(self, name: str, step: int, holds: bool, sentence: str) -> str:
+        """The sentence, once a state has lasted; "" before, and after it was said."""
+        if not holds:
+            self._since.pop(name, None)
+            self._raised.discard(name)
+            return ""
+        began = self._since.setdefault(name, step)
+        if name in self._raised or step - began < self.patience:
+            return ""
+        self._raised.add(name)
+        return sentence.format(steps=step - began)
+
+
+def _number(value: float | list[float]) -> float:
+    return value if isinstance(value, float | int) else math.fsum(value)
