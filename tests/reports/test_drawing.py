@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 import mixdet.reports
 from mixdet.reports import contact_sheet, draw_detections, draw_instances, printable
-from mixdet.reports.drawing import _colour, _label, _Mark, _overlap
+from mixdet.reports.drawing import _colour, _label, _Mark, _overlap, draw_borders
 from mixdet.structures import Detections, Instances
 
 CLASSES = ("cat", "dog")
@@ -190,3 +190,13 @@ def test_all_is_complete() -> None:
     values = vars(mixdet.reports).items()
     public = {n for n, v in values if not n.startswith("_") and not isinstance(v, ModuleType)}
     assert public == set(mixdet.reports.__all__)
+
+
+def test_borders_are_drawn_where_the_enlarged_image_was_cut() -> None:
+    picture = Image.new("RGB", (400, 200), "black")  # of 50 x 100 pixels
+    drawn = np.asarray(draw_borders(picture, [0, 25, 50], [0, 50, 100], (50, 100)))
+    white = (drawn == 255).all(-1)
+    assert white[100].all()
+    assert white[:, 200].all()
+    assert not white[:90, :190].any()
+    assert np.asarray(picture).max() == 0

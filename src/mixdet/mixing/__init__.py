@@ -6,7 +6,7 @@ from mixdet.mixing.losses import blend_images, interpolate_losses
 from mixdet.mixing.mix import PRESETS, Mix
 from mixdet.mixing.plan import Mixture
 from mixdet.mixing.supervision import RULES, Rule, dominant, half, interpolate, swapped, union
-from mixdet.mixing.tiles import TileMix, Tiles, draw_tiles, mix_tiles, unmix_tiles, unmixed_features
+from mixdet.mixing.tiles import TileMix, Tiles, draw_tiles, mix_tiles, tile_borders, unmix_tiles, unmixed_features
 from mixdet.mixing.torchvision import from_torchvision, to_torchvision
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "interpolate_losses",
     "mix_tiles",
     "swapped",
+    "tile_borders",
     "to_torchvision",
     "union",
     "unmix_tiles",

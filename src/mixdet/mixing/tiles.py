@@ -86,7 +86,7 @@ def draw_tiles(
     )  # (B, N_T, N_T)
     inverse = permutations.argsort(dim=0)
     if mode == "aligned":
-        rows, columns = (_tile_of_cell(side // stride, num_tiles) for side in (height, width))
+        rows, columns = (_tile_of_cell(side, num_tiles, stride) for side in (height, width))
         permutations, inverse = (p[:, rows[:, None], columns] for p in (permutations, inverse))  # (B, h, w)
     return Tiles(permutations.to(device), inverse.to(device), mode)
 
@@ -211,7 +211,18 @@ def _moved(x: Tensor, source: Tensor, inverse: Tensor, mode: TileMode) -> Tensor
     return F.interpolate(moved, size, mode="bilinear", align_corners=False)
 
 
-def _tile_of_cell(cells: int, num_tiles: int) -> Tensor:
-    """(cells,) the tile each cell is in: borders at floor(i * cells / num_tiles + 1/2)."""
-    borders = (2 * torch.arange(1, num_tiles) * cells + num_tiles) // (2 * num_tiles)
-    return torch.bucketize(torch.arange(cells), borders, right=True)
+def tile_borders(side: int, num_tiles: int, stride: int = 32, mode: TileMode = "aligned") -> list[int]:
+    """Pixels at which a side of ``side`` pixels is cut, 0 and ``side`` included; equal cuts are one.
+
+    "aligned": multiples of ``stride``, the cells floor(i h / num_tiles + 1/2) of h = side / stride. "reference": equal.
+    """
+    if mode == "reference":
+        return sorted({i * side // num_tiles for i in range(num_tiles + 1)})
+    cells = side // stride
+    return sorted({stride * ((2 * i * cells + num_tiles) // (2 * num_tiles)) for i in range(num_tiles + 1)})
+
+
+def _tile_of_cell(side: int, num_tiles: int, stride: int) -> Tensor:
+    """(side / stride,) the tile each cell is in."""
+    inner = torch.tensor(tile_borders(side, num_tiles, stride)[1:-1], dtype=torch.int64)
+    return torch.bucketize(torch.arange(0, side, stride), inner, right=True)

@@ -84,6 +84,25 @@ def draw_detections(
     return _draw(image, shown.boxes, labels, min_width)
 
 
+def draw_borders(
+    picture: Image.Image, rows: Sequence[int], columns: Sequence[int], size: tuple[int, int]
+) -> Image.Image:
+    """A drawn image with lines where it was cut into tiles.
+
+    Args:
+        picture: of an image of ``size``, perhaps enlarged.
+        rows, columns: pixels of that image at which it was cut.
+        size: its (height, width).
+    """
+    picture, (height, width) = picture.copy(), size
+    pen, thick = ImageDraw.Draw(picture), max(2, picture.width // 200)
+    for y in (row * picture.height / height for row in rows if 0 < row < height):
+        pen.line((0, y, picture.width, y), (255, 255, 255), thick)
+    for x in (column * picture.width / width for column in columns if 0 < column < width):
+        pen.line((x, 0, x, picture.height), (255, 255, 255), thick)
+    return picture
+
+
 def contact_sheet(images: Sequence[Image.Image], columns: int, captions: Sequence[str] | None = None) -> Image.Image:
     """``images`` in rows of ``columns``, each fitted into a cell of the median size, above its caption."""
     if not images:

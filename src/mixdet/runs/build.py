@@ -29,6 +29,7 @@ from mixdet.recipes.method import (
     MUMSection,
     SupervisedSection,
     TeacherSection,
+    TilesSection,
     UnbiasedTeacherSection,
     UniformLam,
 )
@@ -186,6 +187,11 @@ def build_mix(section: MixSection | str) -> Mix:
     return Mix(section.input, section.supervision, _sampler(section.lam), section.per, section.pairing, section.p)
 
 
+def build_tiles(section: TilesSection) -> TileMix:
+    """The tile mixing of a section."""
+    return TileMix(section.group_size, section.num_tiles, section.p, section.unmix_at, section.mode)
+
+
 def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
     """The method of a section around ``detector``."""
     if isinstance(section, SupervisedSection):
@@ -198,12 +204,7 @@ def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
             section.ema_decay,
         )
     if isinstance(section, MUMSection):
-        tiles = section.tiles
-        return MUM(
-            detector,
-            TileMix(tiles.group_size, tiles.num_tiles, tiles.p, tiles.unmix_at, tiles.mode),
-            **_teacher_keywords(section),
-        )
+        return MUM(detector, build_tiles(section.tiles), **_teacher_keywords(section))
     if isinstance(section, UnbiasedTeacherSection):
         return UnbiasedTeacher(detector, **_teacher_keywords(section))
     raise TypeError(f"no method for {type(section).__name__}")

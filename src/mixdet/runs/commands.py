@@ -18,7 +18,7 @@ from mixdet.runs.build import Data, build_dataset
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.infer import load_trained, write_detections
-from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, picture_names, save_picture
+from mixdet.runs.pictures import draw_found, draw_inputs, draw_tiled, mixed_inputs, picture_names, save_picture
 from mixdet.structures import Detections
 from mixdet.training.distributed import is_spawned, join_world, leave_world
 
@@ -159,5 +159,9 @@ def preview(
         recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe), [*overrides])
     )
     data = Data.open(resolved, measured=False)
-    save_picture(draw_inputs(mixed_inputs(resolved, data, count), data.labeled.classes), Path(out))
+    if resolved.method.name == "mum":
+        picture = draw_tiled(resolved, data, count)
+    else:
+        picture = draw_inputs(mixed_inputs(resolved, data, count), data.labeled.classes)
+    save_picture(picture, Path(out))
     return Path(out)

@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.errors import MixdetError
+from mixdet.mixing import mix_tiles, tile_borders
+from mixdet.recipes.method import MUMSection
 from mixdet.recipes.recipe import Recipe
-from mixdet.reports.drawing import contact_sheet, draw_detections, draw_instances
-from mixdet.runs.build import Data, build_mix
+from mixdet.reports.drawing import contact_sheet, draw_borders, draw_detections, draw_instances
+from mixdet.runs.build import Data, build_mix, build_tiles
 from mixdet.runs.streams import open_stream
 from mixdet.structures import Batch, Detections, Stream, keyed_generator
 
@@ -56,6 +59,48 @@ def draw_inputs(batch: Batch, classes: Sequence[str]) -> Image.Image:
     ]
     captions = [" + ".join(sorted(Path(name).name for name in ids)) for ids in batch.ids]
     return contact_sheet(pictures, min(COLUMNS, len(pictures)), captions)
+
+
+def draw_tiled(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Image.Image:
+    """MUM's Fig. 5 on one's own images: as they are, with erased patches, and in mixed tiles; a row each.
+
+    The boxes over the tiles are those of the un-mixed features: what the student has to find from such an input.
+    Labelled images are shown, for their boxes; in training the unlabelled ones are mixed.
+
+    Args:
+        recipe: of MUM.
+        data: opened.
+        count: images.
+        stride: canvas sides are multiples of it.
+    """
+    if not isinstance(recipe.method, MUMSection):
+        raise TypeError(f"{recipe.method.name} mixes no tiles")
+    tile_mix, classes = build_tiles(recipe.method.tiles), data.labeled.classes
+    views = Stream("labeled", labeled=True, views=("strong",))
+    stream = open_stream(recipe, data, views, own_shards=range(1), start=0, stride=stride)
+    pictures: list[Image.Image] = []
+    captions: list[str] = []
+    for step, packed in enumerate(stream):
+        both = packed.to_views("cpu", packed.images.new_zeros(3).float())
+        tiles = tile_mix.draw(both.weak.images.shape, stride, keyed_generator(recipe.seed, step, 0, "method"))
+        mixed = both.strong.images if tiles is None else mix_tiles(both.strong.images, tiles)
+        canvas = both.weak.canvas
+        cuts = [tile_borders(side, tile_mix.num_tiles, stride, tile_mix.mode) for side in canvas]
+        for i in range(min(len(mixed), count - len(pictures) // 3)):
+            height, width = both.weak.sizes[i].tolist()
+            instances, nothing = both.weak.labels[i], both.weak.labels[i].select(torch.zeros(0, dtype=torch.int64))
+            tiled = draw_instances(mixed[i][:, :height, :width], instances, classes)
+            tiled = draw_borders(tiled, cuts[0], cuts[1], (height, width))
+            name = ", ".join(sorted(Path(n).name for n in both.weak.ids[i]))
+            pictures += [
+                draw_instances(both.weak.images[i][:, :height, :width], instances, classes),
+                draw_instances(both.strong.images[i][:, :height, :width], nothing, classes),
+                tiled,
+            ]
+            captions += [name, "strong view", "mixed tiles; boxes of the un-mixed features"]
+        if len(pictures) >= 3 * count:
+            break
+    return contact_sheet(pictures, 3, captions)
 
 
 def draw_found(
