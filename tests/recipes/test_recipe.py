@@ -27,7 +27,15 @@ def _model_fields() -> list[tuple[str, str | None]]:
 
 
 def test_there_are_the_four_recipes() -> None:
-    assert recipe_names() == ("bccd", "lossmix_coco", "lossmix_voc", "quickstart")
+    assert recipe_names() == (
+        "bccd",
+        "lossmix_coco",
+        "lossmix_voc",
+        "mum",
+        "mum_small",
+        "quickstart",
+        "unbiased_teacher",
+    )
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -105,7 +105,8 @@ def _assert_setting(recipe: Recipe, method: Supervised) -> None:
 def test_a_voc_row_enters_both_sides_of_mix_until_step(temporary: Path) -> None:
     recipe = _row("lossmix_table3", "partial")
     run = dry_run("partial", recipe)
-    assert run.mixed == (True, True, True, False)  # warm-up, the two learning rates below 16,000, the last two thousand
+    # warm-up, the two learning rates below 16,000, the last two thousand
+    assert run.phases == ("mixed", "mixed", "mixed", "plain")
     assert all(0 < loss < 20 for loss in run.losses)
     assert run.evaluation is not None
     assert run.evaluation.metric.startswith("VOC07")
@@ -119,7 +120,7 @@ def test_a_voc_row_enters_both_sides_of_mix_until_step(temporary: Path) -> None:
 
 def test_a_coco_row(temporary: Path) -> None:
     run = dry_run("r50_noise", _row("lossmix_table2", "r50_noise", "schedule.milestones=[]"))  # two phases: quicker
-    assert run.mixed == (True, True)
+    assert run.phases == ("mixed", "mixed")
     assert run.evaluation is not None
     assert run.evaluation.metric.startswith("COCO AP")
     assert run.evaluation.numbers["AP"] is not None
@@ -184,3 +185,11 @@ def test_a_row_that_does_not_run_is_named(temporary: Path) -> None:
     recipe = load_recipe(None, [*QUICK, "data.labeled=mine"])
     with pytest.raises(MixdetError, match=r"^r1: mine: no stand-in for data of this form"):
         dry_runs([("r1", recipe)], Console(quiet=True))
+
+
+@pytest.mark.parametrize("name", ["mum", "mum_small", "unbiased_teacher"])
+def test_a_teacher_begins_after_its_burn_in(name: str, temporary: Path) -> None:
+    run = dry_run(name, load_recipe(name, ["detector.body=tiny", "detector.weights=none", "detector.frozen_stages=0"]))
+    assert run.phases == ("plain", "plain", "taught")  # warm-up, the rest of the burn-in, the teacher
+    assert all(0 < loss < 50 for loss in run.losses)
+    assert run.evaluation is not None

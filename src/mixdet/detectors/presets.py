@@ -1,8 +1,8 @@
-"""The numbers of a Faster R-CNN, as three known recipes set them."""
+"""The numbers of a Faster R-CNN, as known recipes set them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,10 @@ DETECTRON2 = Preset(
     pool_aligned=True,
     small_head_init=True,
 )
-"""detectron2's Base-RCNN-FPN, which LossMix trains (supplement B). Unbiased Teacher and MUM change the RPN's positive
-fraction to 0.25."""
+"""detectron2's Base-RCNN-FPN, which LossMix trains (supplement B)."""
+
+UNBIASED_TEACHER = replace(DETECTRON2, rpn_positive_fraction=0.25)
+"""That of Unbiased Teacher's and MUM's code."""
 
 TINY = Preset(
     fpn_channels=64,
@@ -95,4 +97,9 @@ TINY = Preset(
 )
 """Heads for images of 128 to 256 pixels on one CPU core."""
 
-PRESETS: dict[str, Preset] = {"torchvision": TORCHVISION, "detectron2": DETECTRON2, "tiny": TINY}
+PRESETS: dict[str, Preset] = {
+    "torchvision": TORCHVISION,
+    "detectron2": DETECTRON2,
+    "unbiased_teacher": UNBIASED_TEACHER,
+    "tiny": TINY,
+}

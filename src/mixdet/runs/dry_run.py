@@ -38,7 +38,7 @@ class DryRun:
         name: of the recipe or row.
         replaced: every setting that was not the recipe's, as ``key=value`` words.
         notes: what follows from it.
-        mixed: for each step, whether images were mixed in it.
+        phases: for each step what was done in it: "plain", "mixed" (labelled images) or "taught" (unlabelled ones too).
         losses: total loss of each step.
         evaluation: of the last step; None where the recipe has neither val nor test.
         seconds: wall time.
@@ -47,16 +47,14 @@ class DryRun:
     name: str
     replaced: str
     notes: str
-    mixed: tuple[bool, ...]
+    phases: tuple[str, ...]
     losses: tuple[float, ...]
     evaluation: Evaluation | None
     seconds: float
 
     def __str__(self) -> str:
         """One line."""
-        steps = [
-            f"{'mixed' if mixed else 'plain'} {loss:.3f}" for mixed, loss in zip(self.mixed, self.losses, strict=True)
-        ]
+        steps = [f"{phase} {loss:.3f}" for phase, loss in zip(self.phases, self.losses, strict=True)]
         measured = "nothing to evaluate on"
         if self.evaluation is not None:
             value = self.evaluation.headline
@@ -105,7 +103,7 @@ def dry_run(name: str, recipe: Recipe) -> DryRun:
             name,
             replaced.replace(folder, HERE),
             _notes(small),
-            tuple("lam" in line for line in steps),
+            tuple("taught" if "pseudo_boxes" in line else "mixed" if "lam" in line else "plain" for line in steps),
             tuple(float(line["loss"]) for line in steps),
             result.test or next(iter(result.val.values()), None),
             time.monotonic() - began,
