@@ -97,6 +97,15 @@ COMMANDS = (
         ("mixdet preview", "mixdet preview lossmix_voc method.mix=union --out union.png"),
     ),
     Command(
+        "tiles",
+        "tiles",
+        "DATA [--images DIR] [--num-tiles 1,2,4,8,16]",
+        "see in how many tiles your objects would lie",
+        "Prints MUM's N_O, the tiles an object lies in, by object size and number of tiles, and the numbers of tiles\n"
+        "(method.tiles.num_tiles) that keep it where the paper found a gain. DATA is a COCO file or VOC_FOLDER:SPLIT.",
+        ("mixdet tiles train.json", "mixdet tiles train.json --num-tiles 2,3,4,5,6"),
+    ),
+    Command(
         "compare",
         "compare",
         "STUDY_OR_RECIPE ... [key=value ...] [--seeds 0,1,2] [--rows A,B] [--results FILE] [--dry-run]",
@@ -180,7 +189,7 @@ def _add_command(commands: Any, command: Command) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         command.name,
         prog=f"mixdet {command.name}",
-        usage=f"mixdet {command.name} {command.usage}",
+        usage=f"mixdet {command.name} {command.usage}".replace("%", "%%"),
         help=command.summary,
         description=f"{command.summary.capitalize()}.\n\n{about}",
         epilog=settings + examples,
@@ -207,6 +216,9 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--folds", type=_count, default=0, metavar="K", help="also cut the labelled images into K")
         parser.add_argument("--rule", choices=("cover", "uniform"), default="cover", help="every class, or uniform")
         parser.add_argument("--out", metavar="DIR", default="split", help="folder to write to (default split)")
+    elif name == "tiles":
+        parser.add_argument("--images", metavar="DIR", help="folder of the images, if they are not beside DATA")
+        parser.add_argument("--num-tiles", type=_counts, default=(1, 2, 4, 8, 16), help="N_T to look at (1,2,4,8,16)")
     elif name == "preview":
         parser.add_argument("--out", metavar="FILE", default="preview.png", help="picture to write (preview.png)")
         parser.add_argument("--count", type=_count, default=8, help="images on it (default 8)")
@@ -223,10 +235,10 @@ def _arrange(args: argparse.Namespace, words: list[str]) -> None:
         args.paths = words[1:]
         _required(args, args.paths, "the images, or a folder of them")
         return
-    if args.command == "split":
+    if args.command in ("split", "tiles"):
         args.data = _required(args, words, "the data: a COCO file, or VOC_FOLDER:SPLIT")
         if len(words) > 1:
-            raise MixdetError(f"command line: split {words[1]!r}: one data set at a time")
+            raise MixdetError(f"command line: {args.command} {words[1]!r}: one data set at a time")
         return
     args.overrides = [word for word in words if _is_override(word)]
     names = [word for word in words if not _is_override(word)]
@@ -311,6 +323,10 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a count; use 1, 2, ...")
     return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_count(part) for part in text.split(","))
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mixdet.data.sources import open_dataset
 from mixdet.data.unlabeled import images_of_files
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation
 from mixdet.evaluation import evaluate as measure
 from mixdet.recipes.load import load_recipe
 from mixdet.recipes.recipe import Recipe
+from mixdet.reports.tiles import TilesPerObject, tiles_per_object
 from mixdet.runs.build import Data, build_dataset
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
@@ -165,3 +167,14 @@ def preview(
         picture = draw_inputs(mixed_inputs(resolved, data, count), data.labeled.classes)
     save_picture(picture, Path(out))
     return Path(out)
+
+
+def tiles(data: str, images: str | None = None, num_tiles: Sequence[int] = (1, 2, 4, 8, 16)) -> TilesPerObject:
+    """In how many tiles the objects of a data set would lie (MUM, supplement B).
+
+    Args:
+        data: COCO file or VOC folder and split.
+        images: folder of a COCO file's images, if not beside it.
+        num_tiles: N_T to look at.
+    """
+    return tiles_per_object(open_dataset(data, images), num_tiles)

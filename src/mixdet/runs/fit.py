@@ -183,12 +183,12 @@ class Run:
             for stream in self.method.streams
         }
 
-    def _evaluate(self, step: int) -> None:
+    def _evaluate(self, step: int, *, known: bool = False) -> None:
         """Evaluate each detector on val, and keep the weights of the best; the first process alone."""
         results: dict[str, Evaluation] = {}
         if self.folder is not None and self.data.val is not None:
             results = {name: self._measure(d, self.data.val) for name, d in self.method.detectors().items()}
-            self.journal.evaluated(step, results)
+            self.journal.evaluated(step, results, known=known)
             for name, result in results.items():
                 score = result.numbers.get(self.recipe.evaluation.select_by.upper(), result.headline)
                 if score is not None and score > self.best.get(name, {}).get("score", -1.0):
@@ -241,7 +241,7 @@ class Run:
         """Last weights; the test split, once, and pictures with the weights that are shipped."""
         step = self.schedule.steps
         if self.evaluated[0] != step:  # resumed after the last step
-            self._evaluate(step)
+            self._evaluate(step, known=True)
         if self.folder is None:
             return FitResult(None, step)
         results = self.evaluated[1]

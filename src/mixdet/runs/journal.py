@@ -88,13 +88,13 @@ class Journal:
                 self._alarm(report.step, alarm)
         self.window = Window()
 
-    def evaluated(self, step: int, results: Mapping[str, Evaluation]) -> None:
-        """Take down what each detector reached."""
+    def evaluated(self, step: int, results: Mapping[str, Evaluation], *, known: bool = False) -> None:
+        """Say what each detector reached, and take it down unless it is ``known`` from before an interruption."""
         for name, result in results.items():
             self.say(f"step {step}: {name} {result.metric} {percent(result.headline)}")
-            if self.metrics is not None:
+            if self.metrics is not None and not known:
                 self.metrics.write({"step": step, **{f"val/{name}/{key}": v for key, v in result.numbers.items()}})
-        if self.health is not None:
+        if self.health is not None and not known:
             for alarm in self.health.evaluated(step, {name: r.headline for name, r in results.items()}):
                 self._alarm(step, alarm)
 
