@@ -29,7 +29,7 @@ LINES = [
     ("method.mix=5", f"method.mix=5: must be one of {PRESETS}, or null"),
     (
         "method.name=supervize",
-        "method.name=supervize: must be one of supervised, unbiased_teacher, mum; did you mean 'supervised'?",
+        "method.name=supervize: must be one of supervised, csd, unbiased_teacher, mum; did you mean 'supervised'?",
     ),
     ("method.mix.lam.name=bta", "method.mix.lam.name=bta: must be one of beta, uniform, fixed; did you mean "),
     ("method.name=mum", "method.name='mum': learns from unlabelled images too; give them: data.unlabeled=FOLDER"),

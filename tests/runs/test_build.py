@@ -18,12 +18,13 @@ from mixdet.data.dataset import DetectionDataset
 from mixdet.data.dataset import Policy as DataPolicy
 from mixdet.data.geometry import WeakView
 from mixdet.data.photometric import StrongView
+from mixdet.data.splits import SplitRule
 from mixdet.detectors import BODIES, MIXED_TERMS, ROI_CLS_LOSSES, FasterRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors.backbones import NORMS
 from mixdet.errors import MixdetError
 from mixdet.evaluation.evaluate import MetricName
-from mixdet.methods import METHODS, MUM, Supervised, UnbiasedTeacher
+from mixdet.methods import CSD, METHODS, MUM, Supervised, UnbiasedTeacher
 from mixdet.methods.method import LABELED_VIEWS
 from mixdet.mixing import INPUTS, PAIRINGS, PRESETS, RULES, Beta, Fixed, Mix, TileMix, Uniform
 from mixdet.mixing.mix import _LAMS
@@ -31,6 +32,7 @@ from mixdet.mixing.tiles import TileMode
 from mixdet.recipes import Recipe, load_recipe
 from mixdet.recipes.method import (
     BetaLam,
+    CSDSection,
     DecaySection,
     FixedLam,
     MixPreset,
@@ -92,13 +94,23 @@ def test_every_method_has_a_section(name: str) -> None:
     assert set(sections[name].model_fields) - {"name"} == set(_keywords(METHODS[name].__init__)) - {"detector"}
 
 
-@pytest.mark.parametrize("name", ["unbiased_teacher", "mum"])
+@pytest.mark.parametrize("name", ["csd", "unbiased_teacher", "mum"])
 def test_the_defaults_of_a_section_build_the_methods_own(name: str) -> None:
     detector = build_detector(DetectorSection(body="tiny", weights="none"), 3)
-    section = {UnbiasedTeacherSection: UnbiasedTeacher, MUMSection: MUM}
+    section = {CSDSection: CSD, UnbiasedTeacherSection: UnbiasedTeacher, MUMSection: MUM}
     kind = next(s for s in section if s.model_fields["name"].default == name)
     built, own = build_method(kind(), detector), METHODS[name](detector)  # type: ignore[call-arg]
-    for key in ("threshold", "unsup_weight", "decay", "labeled_views", "unsup_box_loss", "skip_empty", "tiles"):
+    for key in (
+        "threshold",
+        "unsup_weight",
+        "decay",
+        "labeled_views",
+        "unsup_box_loss",
+        "skip_empty",
+        "tiles",
+        "consistency_weight",
+        "limit",
+    ):
         assert getattr(built, key, None) == getattr(own, key, None), key
     assert type(built) is section[kind]
 
@@ -193,6 +205,7 @@ def test_view_and_policies() -> None:
         (MUMSection, "labeled_views", LABELED_VIEWS),
         (TilesSection, "mode", get_args(TileMode)),
         (DecaySection, "ramp", get_args(Ramp)),
+        (SourceSection, "fraction_rule", get_args(SplitRule)),
         (EvaluationSection, "metric", get_args(MetricName)),
         (ScheduleSection, "name", get_args(inspect.signature(Schedule, eval_str=True).parameters["name"].annotation)),
         (
@@ -210,6 +223,7 @@ def test_every_choice_of_a_recipe_is_among_those_above() -> None:
     """No word list of the schema goes untested: lists here, or names of sections and policies elsewhere."""
     tested = {"body", "preset", "norm", "mixed_terms", "roi_cls_loss", "input", "supervision", "per", "pairing", "mix"}
     tested |= {"metric", "crowd", "difficult", "mix_labeled", "mix_unlabeled", "labeled_views", "mode", "ramp"}
+    tested |= {"fraction_rule"}
     other = {"name", "device", "precision", "select_by"}  # of sections, torch, and numbers that checks looks at
     found: set[str] = set()
     todo = [Recipe]

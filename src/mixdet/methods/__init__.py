@@ -1,10 +1,16 @@
 """Training methods: one paper, one short file."""
 
+from mixdet.methods.csd import CSD
 from mixdet.methods.method import Method
 from mixdet.methods.mum import MUM
 from mixdet.methods.supervised import Supervised
 from mixdet.methods.unbiased_teacher import UnbiasedTeacher
 
-METHODS: dict[str, type[Method]] = {"supervised": Supervised, "unbiased_teacher": UnbiasedTeacher, "mum": MUM}
+METHODS: dict[str, type[Method]] = {
+    "supervised": Supervised,
+    "csd": CSD,
+    "unbiased_teacher": UnbiasedTeacher,
+    "mum": MUM,
+}
 
-__all__ = ["METHODS", "MUM", "Method", "Supervised", "UnbiasedTeacher"]
+__all__ = ["CSD", "METHODS", "MUM", "Method", "Supervised", "UnbiasedTeacher"]

@@ -91,13 +91,13 @@ def _mixing(recipe: Recipe) -> Iterator[Fault]:
                 f"needs 2 images to mix, and a shard has {mixed} ({values}); use fewer shards or a larger batch",
             )
         yield from _mix(f"method.{labeled.key}", labeled.mix)
-    if method.name != "supervised" and method.mix_unlabeled is not None:
-        if (mixed := unlabeled_batch(recipe) // data.shards) < 2:
+    if (unlabeled := method.mixed_unlabeled()) is not None:
+        if (mixed := unlabeled.images(unlabeled_batch(recipe) // data.shards)) < 2:
             yield Fault(
-                ("method.mix_unlabeled", "data.unlabeled_batch_size", "data.shards"),
+                (f"method.{unlabeled.key}", "data.unlabeled_batch_size", "data.shards"),
                 f"needs 2 images to mix, and a shard has {mixed}; use fewer shards or a larger batch",
             )
-        yield from _mix("method.mix_unlabeled", method.mix_unlabeled)
+        yield from _mix(f"method.{unlabeled.key}", unlabeled.mix)
 
 
 def _mix(key: str, mix: str | MixSection) -> Iterator[Fault]:

@@ -121,9 +121,17 @@ class MethodSection(Choice):
         """How labelled images are mixed."""
         return None
 
+    def mixed_unlabeled(self) -> Mixed | None:
+        """How unlabelled images are mixed."""
+        return None
+
     def changes(self) -> tuple[tuple[str, int], ...]:
         """Keys that name a step at which the method does something else from then on, with the step."""
         return ()
+
+    def rescheduled(self, moved: Callable[[int], int]) -> dict[str, Any]:
+        """The keys that ``changes`` is made of, with ``moved`` steps."""
+        return {}
 
 
 class SupervisedSection(MethodSection):
@@ -147,6 +155,9 @@ class SupervisedSection(MethodSection):
 
     def changes(self) -> tuple[tuple[str, int], ...]:
         return () if self.mix_until_step is None else (("mix_until_step", self.mix_until_step),)
+
+    def rescheduled(self, moved: Callable[[int], int]) -> dict[str, Any]:
+        return {} if self.mix_until_step is None else {"mix_until_step": moved(self.mix_until_step)}
 
 
 class DecaySection(Section):
@@ -203,10 +214,32 @@ class TeacherSection(MethodSection):
         times = 2 if self.labeled_views == "both" else 1
         return None if self.mix_labeled is None else Mixed("mix_labeled", self.mix_labeled, lambda n: times * n)
 
+    def mixed_unlabeled(self) -> Mixed | None:
+        return None if self.mix_unlabeled is None else Mixed("mix_unlabeled", self.mix_unlabeled, lambda images: images)
+
     def changes(self) -> tuple[tuple[str, int], ...]:
-        ramp = self.decay.ramp_steps if self.decay.ramp == "linear" else 0
-        steps = {"decay.burn_in_steps": self.decay.burn_in_steps, "decay.ramp_steps": self.decay.burn_in_steps + ramp}
-        return tuple((key, step) for key, step in steps.items() if step)
+        begins, ramped = self.decay.burn_in_steps, self.decay.burn_in_steps + self.decay.ramp_steps
+        return tuple(
+            (f"decay.{key}", step) for key, step in (("burn_in_steps", begins), ("ramp_steps", ramped)) if step
+        )
+
+    def rescheduled(self, moved: Callable[[int], int]) -> dict[str, Any]:
+        begins, ramped = moved(self.decay.burn_in_steps), moved(self.decay.burn_in_steps + self.decay.ramp_steps)
+        steps = {"burn_in_steps": begins, "ramp_steps": ramped - begins}
+        return {"decay": self.decay.model_dump(mode="json") | steps}
+
+
+class CSDSection(MethodSection):
+    """CSD: an image and its mirror image must be seen alike."""
+
+    unlabeled: ClassVar[bool] = True
+
+    name: Literal["csd"] = "csd"
+    """The method."""
+    consistency_weight: NonNegative = 1.0
+    """Weight of the consistency losses, which ramp up and down over the schedule."""
+    proposals: Count = 300
+    """Regions compared in each image."""
 
 
 class UnbiasedTeacherSection(TeacherSection):
@@ -236,6 +269,7 @@ def _method_name(value: Any) -> str:
 
 MethodChoice = Annotated[
     Annotated[SupervisedSection, Tag("supervised")]
+    | Annotated[CSDSection, Tag("csd")]
     | Annotated[UnbiasedTeacherSection, Tag("unbiased_teacher")]
     | Annotated[MUMSection, Tag("mum")],
     Discriminator(_method_name),

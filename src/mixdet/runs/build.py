@@ -18,11 +18,12 @@ from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors import ROI_CLS_LOSSES, FasterRCNN, build_backbone
 from mixdet.errors import MixdetError
 from mixdet.evaluation import match_classes
-from mixdet.methods import MUM, Method, Supervised, UnbiasedTeacher
+from mixdet.methods import CSD, MUM, Method, Supervised, UnbiasedTeacher
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
 from mixdet.recipes.method import (
     BetaLam,
+    CSDSection,
     FixedLam,
     MethodSection,
     MixSection,
@@ -203,6 +204,8 @@ def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
             section.two_targets,
             section.ema_decay,
         )
+    if isinstance(section, CSDSection):
+        return CSD(detector, section.consistency_weight, section.proposals)
     if isinstance(section, MUMSection):
         return MUM(detector, build_tiles(section.tiles), **_teacher_keywords(section))
     if isinstance(section, UnbiasedTeacherSection):

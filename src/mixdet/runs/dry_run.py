@@ -137,14 +137,7 @@ def shrunk(recipe: Recipe, folder: Path) -> Recipe:
     schedule["steps"] = step_of[recipe.schedule.steps]
     schedule["milestones"] = [step_of[step] for step in recipe.schedule.milestones]
     schedule["warmup_steps"] = step_of[min(recipe.schedule.warmup_steps, recipe.schedule.steps)]
-    if recipe.method.name == "supervised":
-        if recipe.method.mix_until_step is not None:
-            method["mix_until_step"] = step_of[recipe.method.mix_until_step]
-    else:
-        decay = recipe.method.decay
-        begins = step_of[min(decay.burn_in_steps, recipe.schedule.steps)]
-        ramped = step_of[min(decay.burn_in_steps + decay.ramp_steps, recipe.schedule.steps)]
-        method["decay"] |= {"burn_in_steps": begins, "ramp_steps": ramped - begins}
+    method |= recipe.method.rescheduled(lambda step: step_of[min(step, recipe.schedule.steps)])
     return Recipe.model_validate(values)
 
 
