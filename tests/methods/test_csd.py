@@ -99,6 +99,8 @@ def test_labelled_and_consistency_losses(detector: FasterRCNN) -> None:
     later.total.backward()
     assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
     assert list(method.detectors()) == ["student"]
+    pointers = [value.data_ptr() for value in method.state_dict().values() if value.numel()]
+    assert len(set(pointers)) == len(pointers)  # nothing is registered, and saved, twice
 
 
 def test_heads_that_know_no_left_and_right_are_consistent(detector: FasterRCNN) -> None:

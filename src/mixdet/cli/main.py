@@ -39,7 +39,12 @@ def main(argv: list[str] | None = None) -> int:
         return _report(f"{place}{error.strerror or error}", MACHINE, words)
     except Exception as error:
         hint = "" if "--debug" in words else "; run again with --debug for the traceback"
-        return _report(f"a fault of mixdet, {type(error).__name__}: {error}{hint}", FAULT, words)
+        return _report(f"a fault of mixdet, {type(error).__name__}: {shortened(str(error))}{hint}", FAULT, words)
+
+
+def shortened(text: str, longest: int = 300) -> str:
+    """``text``, or its beginning."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def console() -> NoReturn:

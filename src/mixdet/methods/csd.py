@@ -32,7 +32,7 @@ from torch import Tensor
 
 from mixdet.detectors import ProposalLimit
 from mixdet.methods.method import Method
-from mixdet.structures import Batch, Detector, Features, Losses, Regions, Step, Stream, TwoStage, Views
+from mixdet.structures import Batch, Detector, Features, Losses, Regions, Step, Stream, TwoStageDetector, Views
 
 UP, DOWN = 32 / 120, 100 / 120  # ends of the ramp up and beginning of the ramp down, of the schedule
 TINY = 1e-7  # keeps the logarithms finite, as in the authors' code
@@ -49,11 +49,10 @@ class CSD(Method):
 
     def __init__(self, detector: Detector, consistency_weight: float = 1.0, proposals: int = 300) -> None:
         super().__init__()
-        if not isinstance(detector, TwoStage):
+        if not isinstance(detector, TwoStageDetector):
             raise TypeError(f"CSD compares regions: it needs a two-stage detector, not {type(detector).__name__}")
         self.streams = (Stream("labeled", labeled=True), Stream("unlabeled", labeled=False))
-        self.student: Detector = detector
-        self.heads: TwoStage = detector
+        self.student: TwoStageDetector = detector
         self.consistency_weight = consistency_weight
         self.limit = ProposalLimit(proposals, proposals)
 
@@ -65,7 +64,7 @@ class CSD(Method):
         on_canvas = known.on_canvas(*everything.canvas)
         sup = self.student.losses(own, on_canvas).prefixed("sup")
         mirrored = self.student.features(everything.images.flip(-1))
-        regions = self.heads.propose(self.heads.rpn_outputs(features), everything, self.limit)
+        regions = self.student.propose(self.student.rpn_outputs(features), everything, self.limit)
         logits, deltas = self._outputs(features, regions)
         logits_m, deltas_m = self._outputs(mirrored, mirror(regions, everything.canvas[1]))
         consistency = consistency_losses(logits, deltas, logits_m, deltas_m)
@@ -76,7 +75,7 @@ class CSD(Method):
         return {"student": self.student}
 
     def _outputs(self, features: Features, regions: Regions) -> tuple[Tensor, Tensor]:
-        return self.heads.region_outputs(self.heads.region_features(features, regions))
+        return self.student.region_outputs(self.student.region_features(features, regions))
 
 
 def ramp(progress: float) -> float:

@@ -2,7 +2,7 @@
 
 from mixdet.structures.batch import Batch, Views
 from mixdet.structures.detections import Detections
-from mixdet.structures.detector import Detector, Features, Staged, TwoStage, as_module, supervise
+from mixdet.structures.detector import Detector, Features, Staged, TwoStage, TwoStageDetector, as_module, supervise
 from mixdet.structures.instances import Instances
 from mixdet.structures.losses import Losses
 from mixdet.structures.randomness import keyed_generator, keyed_seed
@@ -22,6 +22,7 @@ __all__ = [
     "Step",
     "Stream",
     "TwoStage",
+    "TwoStageDetector",
     "Views",
     "as_module",
     "keyed_generator",

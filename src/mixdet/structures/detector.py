@@ -83,6 +83,11 @@ class TwoStage(Protocol):
     def detections(self, outputs: tuple[Tensor, Tensor], regions: Regions, batch: Batch) -> list[Detections]: ...
 
 
+@runtime_checkable
+class TwoStageDetector(Detector, TwoStage, Protocol):
+    """A detector whose steps are public."""
+
+
 def supervise(detector: Detector, batch: Batch) -> Losses:
     """``detector.losses(detector.features(batch.images), batch)``."""
     return detector.losses(detector.features(batch.images), batch)
