@@ -11,7 +11,7 @@ from mixdet.data.scenes import scenes
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.methods import METHODS, Method, Supervised
 from mixdet.mixing import PRESETS as MIXES
-from mixdet.mixing import Fixed, Mix
+from mixdet.mixing import Fixed, Mix, TileMix
 from mixdet.structures import Batch, Instances, Losses, Step, Views, keyed_generator, supervise
 
 TERMS = ("rpn_cls", "rpn_box", "roi_cls", "roi_box")
@@ -174,3 +174,26 @@ def test_state_round_trip_and_teacher(detector: FasterRCNN, batch: Batch) -> Non
     close(losses_of(other, batch, at(0)), losses_of(method, batch, at(0)))
     with pytest.raises(ValueError, match="mixed_fraction"):
         Supervised(detector, mixed_fraction=0.0)
+
+
+def test_strong_views_and_tiles(detector: FasterRCNN, batch: Batch) -> None:
+    strong = replace(batch, images=1 - batch.images)
+    views = Views(weak=batch, strong=strong)
+    for which, seen in (("weak", batch), ("strong", strong), ("both", Batch.concat([batch, strong]))):
+        method = Supervised(detector, labeled_views=which)  # type: ignore[arg-type]
+        assert method.streams[0].views == (() if which == "weak" else ("strong",))
+        torch.manual_seed(1)
+        close(method(step=at(0), labeled=views), supervise(detector, seen))
+    tiled = Supervised(detector, tiles=TileMix(group_size=4, num_tiles=3))
+    generator = keyed_generator(0)
+    features = TileMix(group_size=4, num_tiles=3).features(detector, batch.images, generator)
+    close(losses_of(tiled, batch, at(0)), detector.losses(features, batch))
+    assert float(losses_of(tiled, batch, at(0)).total.detach()) != float(supervise(detector, batch).total.detach())
+    close(losses_of(Supervised(detector, tiles=TileMix(group_size=1)), batch, at(0)), supervise(detector, batch))
+
+
+def test_one_drawn_scene_in_mixed_tiles_keeps_its_own_boxes(detector: FasterRCNN, batch: Batch) -> None:
+    method = Supervised(detector, MIXES["lossmix"], tiles=TileMix())
+    losses = losses_of(method, batch, at(0))
+    assert torch.isfinite(losses.total)
+    assert "lam" in losses.notes

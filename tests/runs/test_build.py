@@ -271,11 +271,20 @@ def test_a_detector_as_its_section_says() -> None:
 
 def test_a_method_as_its_section_says() -> None:
     detector = build_detector(DetectorSection(body="tiny", weights="none"), 3)
-    section = SupervisedSection(mix="half", mixed_fraction=0.5, mix_until_step=9, two_targets=True, ema_decay=0.25)
+    section = SupervisedSection(
+        mix="half", mixed_fraction=0.5, mix_until_step=9, two_targets=True, ema_decay=0.25, labeled_views="both"
+    )
     method = build_method(section, detector)
     assert isinstance(method, Supervised)
     own = {key: getattr(method, key) for key in SupervisedSection.model_fields if key != "name"}
-    assert own == {**section.model_dump(exclude={"name"}), "mix": PRESETS["half"]}
+    assert own == {
+        **section.model_dump(exclude={"name"}),
+        "mix": PRESETS["half"],
+        "labeled_views": ("weak", "strong"),
+    }
+    tiled = build_method(SupervisedSection(tiles=TilesSection(num_tiles=3, mode="reference")), detector)
+    assert isinstance(tiled, Supervised)
+    assert tiled.tiles == TileMix(num_tiles=3, mode="reference")
     assert method.teacher is not None
     words = ["schedule={name: step, steps: 9, warmup_steps: 2, milestones: [4, 6], gamma: 0.5, warmup_factor: 0.25}"]
     assert build_schedule(load_recipe(None, words)) == Schedule("step", 9, 2, 0.25, (4, 6), 0.5)

@@ -20,15 +20,18 @@ Deviations:
   matching and one sampling a target set (docs/methods/supervised.md).
 - An image paired with itself by the shuffle gives its plain loss; the paper does not say what happens then.
 - ``ema_decay`` adds a moving average beside the student, which the paper has not; it changes no gradient.
+- ``labeled_views`` trains on strong views too or alone, as Unbiased Teacher does with labelled images, and ``tiles``
+  mixes tiles and un-mixes features, as MUM's supplement does in supervised detection (boxes are the un-mixed ones).
+  Neither is in the LossMix paper.
 """
 
 from __future__ import annotations
 
 import torch
 
-from mixdet.methods.method import Method
-from mixdet.mixing import Mix
-from mixdet.structures import Batch, Detector, Losses, Step, Stream, Views, supervise
+from mixdet.methods.method import LABELED_VIEWS, LabeledViews, Method
+from mixdet.mixing import Mix, TileMix
+from mixdet.structures import Batch, Detector, Features, Losses, Step, Stream, Views
 from mixdet.teaching import EMATeacher
 
 
@@ -42,6 +45,8 @@ class Supervised(Method):
         mix_until_step: mixing stops at this step (LossMix-Partial: 16,000 of 18,000); None for never.
         two_targets: eq. 6 to the letter instead of the weighted union.
         ema_decay: decay of a moving average of the student, also evaluated; None for none.
+        labeled_views: the views that are trained on.
+        tiles: mix tiles of the (mixed) images; None for not.
     """
 
     def __init__(
@@ -52,11 +57,14 @@ class Supervised(Method):
         mix_until_step: int | None = None,
         two_targets: bool = False,
         ema_decay: float | None = None,
+        labeled_views: LabeledViews = "weak",
+        tiles: TileMix | None = None,
     ) -> None:
         super().__init__()
         if not 0 < mixed_fraction <= 1:
             raise ValueError(f"mixed_fraction: {mixed_fraction} is not in (0, 1]")
-        self.streams = (Stream("labeled", labeled=True),)
+        self.labeled_views = LABELED_VIEWS[labeled_views]
+        self.streams = (Stream("labeled", labeled=True, views=tuple(v for v in self.labeled_views if v != "weak")),)
         self.student: Detector = detector
         self.teacher = None if ema_decay is None else EMATeacher(detector)
         self.mix = mix
@@ -64,11 +72,12 @@ class Supervised(Method):
         self.mix_until_step = mix_until_step
         self.two_targets = two_targets
         self.ema_decay = ema_decay
+        self.tiles = tiles
 
     def losses(self, *, step: Step, labeled: Views) -> Losses:  # type: ignore[override]
-        batch = labeled.weak
+        batch = labeled.joined(self.labeled_views)
         if self.mix is None or (self.mix_until_step is not None and step.index >= self.mix_until_step):
-            return supervise(self.student, batch)
+            return self.student.losses(self._features(batch, step), batch)
         count = round(self.mixed_fraction * len(batch))
         to_mix = batch.select(range(count)) if count < len(batch) else batch
         mixture = self.mix.draw(to_mix, to_mix, step.generator)
@@ -79,11 +88,16 @@ class Supervised(Method):
         )
         if count < len(batch):
             sides = with_clean(sides, batch.select(range(count, len(batch))))
-        features = self.student.features(sides[0].images)
+        features = self._features(sides[0], step)
         losses = self.student.losses(features, sides[0])
         for side in sides[1:]:
             losses = losses.merge(self.student.losses(features, side))
         return losses.noted(lam=mixture.lam.mean())
+
+    def _features(self, batch: Batch, step: Step) -> Features:
+        if self.tiles is None:
+            return self.student.features(batch.images)
+        return self.tiles.features(self.student, batch.images, step.generator)
 
     def after_step(self, step: Step) -> None:
         if self.teacher is not None and self.ema_decay is not None:

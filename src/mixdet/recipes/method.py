@@ -94,6 +94,26 @@ MixChoice = Annotated[
 ]
 
 
+LabeledViews = Literal["weak", "strong", "both"]
+VIEWS: dict[str, int] = {"weak": 1, "strong": 1, "both": 2}
+"""How many images a student sees for each labelled one."""
+
+
+class TilesSection(Section):
+    """How tiles are mixed and un-mixed (MUM)."""
+
+    group_size: Count = 4
+    """N_G: images that swap tiles."""
+    num_tiles: Count = 4
+    """N_T: tiles along each side."""
+    p: Unit = 1.0
+    """Chance that a batch is mixed at all."""
+    unmix_at: Text = "neck"
+    """Un-mixed: neck (FPN levels), backbone (before the FPN), or after a stage of the body, by its name."""
+    mode: Literal["aligned", "reference"] = "aligned"
+    """Borders on cells of stride 32, exact; or the authors' equal tiles, levels resized where they do not divide."""
+
+
 class Mixed(NamedTuple):
     """A key of a method that asks for mixed images.
 
@@ -117,12 +137,21 @@ class MethodSection(Choice):
 
     unlabeled: ClassVar[bool] = False
 
+    @property
+    def views(self) -> LabeledViews:
+        """Views of labelled images that are trained on."""
+        return "weak"
+
     def mixed_labeled(self) -> Mixed | None:
         """How labelled images are mixed."""
         return None
 
     def mixed_unlabeled(self) -> Mixed | None:
         """How unlabelled images are mixed."""
+        return None
+
+    def mixed_tiles(self) -> TilesSection | None:
+        """How the student's tiles are mixed."""
         return None
 
     def changes(self) -> tuple[tuple[str, int], ...]:
@@ -149,15 +178,27 @@ class SupervisedSection(MethodSection):
     """Eq. 6 to the letter, one loss for each source image, in place of the weighted union."""
     ema_decay: DecayValue | None = None
     """Decay of an EMA teacher beside the student; null for none."""
+    labeled_views: LabeledViews = "weak"
+    """Views that are trained on."""
+    tiles: TilesSection | None = None
+    """Mix tiles, un-mix features (MUM's supplement); null for not."""
+
+    @property
+    def views(self) -> LabeledViews:
+        return self.labeled_views
 
     def mixed_labeled(self) -> Mixed | None:
-        return None if self.mix is None else Mixed("mix", self.mix, lambda images: round(images * self.mixed_fraction))
+        times = VIEWS[self.labeled_views] * self.mixed_fraction
+        return None if self.mix is None else Mixed("mix", self.mix, lambda images: round(images * times))
 
     def changes(self) -> tuple[tuple[str, int], ...]:
         return () if self.mix_until_step is None else (("mix_until_step", self.mix_until_step),)
 
     def rescheduled(self, moved: Callable[[int], int]) -> dict[str, Any]:
         return {} if self.mix_until_step is None else {"mix_until_step": moved(self.mix_until_step)}
+
+    def mixed_tiles(self) -> TilesSection | None:
+        return self.tiles
 
 
 class DecaySection(Section):
@@ -173,21 +214,6 @@ class DecaySection(Section):
     """Steps of the linear ramp."""
 
 
-class TilesSection(Section):
-    """How tiles are mixed and un-mixed (MUM)."""
-
-    group_size: Count = 4
-    """N_G: images that swap tiles."""
-    num_tiles: Count = 4
-    """N_T: tiles along each side."""
-    p: Unit = 1.0
-    """Chance that a batch is mixed at all."""
-    unmix_at: Text = "neck"
-    """Un-mixed: neck (FPN levels), backbone (before the FPN), or after a stage of the body, by its name."""
-    mode: Literal["aligned", "reference"] = "aligned"
-    """Borders on cells of stride 32, exact; or the authors' equal tiles, levels resized where they do not divide."""
-
-
 class TeacherSection(MethodSection):
     """What the methods of a student and its moving average have in common."""
 
@@ -199,7 +225,7 @@ class TeacherSection(MethodSection):
     """Weight of the losses on unlabelled images; 1 is a safe start outside COCO."""
     decay: DecaySection = DecaySection()
     """How the teacher follows the student."""
-    labeled_views: Literal["weak", "strong", "both"] = "both"
+    labeled_views: LabeledViews = "both"
     """Views of labelled images: both is the papers' form, strong alone costs half."""
     unsup_box_loss: bool = False
     """Also learn boxes, not only classes, from the teacher's labels."""
@@ -210,8 +236,12 @@ class TeacherSection(MethodSection):
     mix_unlabeled: MixChoice | None = None
     """Mix unlabelled images with the teacher's labels: a preset, a section, or null."""
 
+    @property
+    def views(self) -> LabeledViews:
+        return self.labeled_views
+
     def mixed_labeled(self) -> Mixed | None:
-        times = 2 if self.labeled_views == "both" else 1
+        times = VIEWS[self.labeled_views]
         return None if self.mix_labeled is None else Mixed("mix_labeled", self.mix_labeled, lambda n: times * n)
 
     def mixed_unlabeled(self) -> Mixed | None:
@@ -260,6 +290,9 @@ class MUMSection(TeacherSection):
     """How tiles are mixed and un-mixed."""
     decay: DecaySection = DecaySection(ramp="linear", ramp_steps=2000)
     """How the teacher follows the student."""
+
+    def mixed_tiles(self) -> TilesSection | None:
+        return self.tiles
 
 
 def _method_name(value: Any) -> str:

@@ -203,6 +203,8 @@ def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
             section.mix_until_step,
             section.two_targets,
             section.ema_decay,
+            section.labeled_views,
+            None if section.tiles is None else build_tiles(section.tiles),
         )
     if isinstance(section, CSDSection):
         return CSD(detector, section.consistency_weight, section.proposals)

@@ -156,13 +156,13 @@ def preview(
     out: str | Path = "preview.png",
     count: int = PREVIEW_COUNT,
 ) -> Path:
-    """Draw the images that training would be fed, each box as strong as its share; the file written."""
+    """Draw the images that training would be fed, in mixed tiles or each box as strong as its share; the file written."""
     resolved = (
         recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe), [*overrides])
     )
     data = Data.open(resolved, measured=False)
-    if resolved.method.name == "mum":
-        picture = draw_tiled(resolved, data, count)
+    if (mixed_tiles := resolved.method.mixed_tiles()) is not None:
+        picture = draw_tiled(resolved, mixed_tiles, data, count)
     else:
         picture = draw_inputs(mixed_inputs(resolved, data, count), data.labeled.classes)
     save_picture(picture, Path(out))

@@ -11,15 +11,15 @@ from PIL import Image
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.errors import MixdetError
+from mixdet.methods.method import LABELED_VIEWS
 from mixdet.mixing import mix_tiles, tile_borders
-from mixdet.recipes.method import MUMSection
+from mixdet.recipes.method import TilesSection
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.drawing import contact_sheet, draw_borders, draw_detections, draw_instances
 from mixdet.runs.build import Data, build_mix, build_tiles
 from mixdet.runs.streams import open_stream
 from mixdet.structures import Batch, Detections, Stream, keyed_generator
 
-LABELED = Stream("labeled", labeled=True)
 COLUMNS = 4
 SHOWN_SCORE = 0.3
 """Score below which a detection is not drawn."""
@@ -34,13 +34,14 @@ def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Ba
         count: images.
         stride: canvas sides are multiples of it.
     """
-    mixed = recipe.method.mixed_labeled()
-    stream = open_stream(recipe, data, LABELED, own_shards=range(1), start=0, stride=stride)
+    mixed, views = recipe.method.mixed_labeled(), LABELED_VIEWS[recipe.method.views]
+    seen = Stream("labeled", labeled=True, views=tuple(view for view in views if view != "weak"))
+    stream = open_stream(recipe, data, seen, own_shards=range(1), start=0, stride=stride)
     batches: list[Batch] = []
     for step, packed in enumerate(stream):
-        batch = packed.to_batch("cpu", packed.images.new_zeros(3).float())
+        batch = packed.to_views("cpu", packed.images.new_zeros(3).float()).joined(views)
         if mixed is not None:
-            some = mixed.images(len(batch))
+            some = mixed.images(len(packed.names))
             first = batch.select(range(some))
             batches.append(build_mix(mixed.mix)(first, first, keyed_generator(recipe.seed, step, 0, "method")))
             batch = batch.select(range(some, len(batch)))
@@ -61,21 +62,20 @@ def draw_inputs(batch: Batch, classes: Sequence[str]) -> Image.Image:
     return contact_sheet(pictures, min(COLUMNS, len(pictures)), captions)
 
 
-def draw_tiled(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Image.Image:
+def draw_tiled(recipe: Recipe, tiles_section: TilesSection, data: Data, count: int, stride: int = 32) -> Image.Image:
     """MUM's Fig. 5 on one's own images: as they are, with erased patches, and in mixed tiles; a row each.
 
     The boxes over the tiles are those of the un-mixed features: what the student has to find from such an input.
-    Labelled images are shown, for their boxes; in training the unlabelled ones are mixed.
+    Labelled images are shown, for their boxes; MUM mixes the unlabelled ones.
 
     Args:
-        recipe: of MUM.
+        recipe: its data, strong view and seed are used.
+        tiles_section: how tiles are mixed.
         data: opened.
         count: images.
         stride: canvas sides are multiples of it.
     """
-    if not isinstance(recipe.method, MUMSection):
-        raise TypeError(f"{recipe.method.name} mixes no tiles")
-    tile_mix, classes = build_tiles(recipe.method.tiles), data.labeled.classes
+    tile_mix, classes = build_tiles(tiles_section), data.labeled.classes
     views = Stream("labeled", labeled=True, views=("strong",))
     stream = open_stream(recipe, data, views, own_shards=range(1), start=0, stride=stride)
     pictures: list[Image.Image] = []
