@@ -30,12 +30,18 @@ WORK = Path("evidence-runs")
 SETS = ("bccd_20", "bccd_41", "bccd_all", "fod_10", "scenes")
 BATCHES = (("baseline", "lossmix"), ("union", "half"), ("noise", "swapped"))  # most wanted first
 SEEDS = (0, 1, 2)
+LENGTHS = ("training_length_scenes", "training_length_fod")
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 
 def results_file(name: str) -> Path:
     """The committed results of one set."""
     return HERE / "results" / f"{name}.jsonl"
+
+
+def curves_file(name: str) -> Path:
+    """The committed curves of a study of training length."""
+    return HERE / "results" / f"{name}_curves.jsonl"
 
 
 def study_file(name: str) -> str:
@@ -86,6 +92,37 @@ def run_one(name: str, row: str, seed: int, console: Console) -> None:
         run_rows(title, entries, [seed], results_file(name), lambda *_: shlex.join(words), console, WORK / "runs")
 
 
+def run_lengths(console: Console) -> None:
+    """Three times the steps: the studies of ``LENGTHS``, and their curves into a committed file."""
+    for name in LENGTHS:
+        for entry in selection([study_file(name)], [], None)[1]:
+            run_one(name, entry.name, 0, console)
+        keep_curves(name)
+
+
+def keep_curves(name: str) -> None:
+    """Copy the validation AP50 of every run of a study from its metrics.jsonl."""
+    lines = []
+    for file in sorted((WORK / "runs").glob(f"{name}-*/metrics.jsonl")):
+        row, seed = file.parent.name.removeprefix(f"{name}-").rsplit("-", 1)
+        records = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        curve = {str(r["step"]): round(100 * r["val/student/AP50"], 2) for r in records if "val/student/AP50" in r}
+        lines.append(json.dumps({"row": row, "seed": int(seed), "AP50": curve}) + "\n")
+    if lines:
+        curves_file(name).write_text("".join(lines), "utf-8")
+
+
+def curves_markdown(name: str) -> str:
+    """The kept curves as a table."""
+    if not curves_file(name).exists():
+        return "none\n"
+    curves = [json.loads(line) for line in curves_file(name).read_text("utf-8").splitlines()]
+    steps = sorted({int(step) for curve in curves for step in curve["AP50"]})
+    rows = [f"| {c['row']} | " + " | ".join(f"{c['AP50'].get(str(s), '-')}" for s in steps) + " |" for c in curves]
+    head = ["| step | " + " | ".join(map(str, steps)) + " |", "| --- |" + " --: |" * len(steps)]
+    return "\n".join([*head, *rows]) + "\n"
+
+
 def write_tables() -> str:
     """One table a set, of the runs that are there, and a list of what is missing; also into the page."""
     text, missing, spent, commits = "", [], 0.0, set()
@@ -98,6 +135,14 @@ def write_tables() -> str:
         have = {(r.row, r.seed) for r in results}
         missing += [f"{name}/{e.name}/{seed}" for e in entries for seed in SEEDS if (e.name, seed) not in have]
         spent += sum(r.cpu_seconds for r in results)
+    for name in LENGTHS:
+        _, entries, _ = selection([study_file(name)], [], None)
+        results = [r for r in read_results(results_file(name)) if r.row in {e.name for e in entries}]
+        text += f"**{name}**, validation split, percent:\n\n{comparison_markdown(entries, results)}\n"
+        text += f"AP50 on the way:\n\n{curves_markdown(name)}\n"
+        missing += [f"{name}/{e.name}/0" for e in entries if e.name not in {r.row for r in results}]
+        spent += sum(r.cpu_seconds for r in results)
+        commits |= {r.commit for r in results}
     text += f"Commits (+: with changes not committed): {', '.join(sorted(commits))}.\n"
     text += f"{spent / 3600:.1f} CPU-hours. Missing ({len(missing)}): {', '.join(missing) or 'none'}.\n"
     page = HERE / "supervised_mixing.md"
@@ -118,6 +163,7 @@ def main() -> None:
     prepare(args.data)
     if not args.tables:
         run_all(args.sets, console)
+        run_lengths(console)
     console.print(write_tables(), highlight=False, markup=False)
 
 

@@ -243,6 +243,11 @@ def test_the_digest_is_of_what_determines_the_result() -> None:
         assert digest(load_recipe(None, [same])) == digest(recipe)
     for other in ("seed=1", "method.mix=half", "data.flip=0", "optim.lr=2", "evaluation.metric=voc12"):
         assert digest(load_recipe(None, [other])) != digest(recipe)
+    default = {"optim.momentum=0.9", "schedule.gamma=0.1", "data.unlabeled=null"}
+    assert all(digest(load_recipe(None, [same])) == digest(recipe) for same in default)
+    words = ["data.unlabeled=scenes:photo/train", "schedule.steps=3000"]
+    teachers = [load_recipe(None, [*words, f"method={{name: {name}}}"]) for name in ("csd", "mum", "unbiased_teacher")]
+    assert len({digest(r) for r in (recipe, *teachers)}) == 4
 
 
 def test_the_paired_interval_is_students() -> None:

@@ -62,6 +62,16 @@ class Section(BaseModel):
         """The section a string in its place is short for; None if it is short for nothing."""
         return {cls.bare: text} if cls.bare else None
 
+    def stated(self) -> dict[str, Any]:
+        """The keys that are not at their defaults, and the names that tell sections apart, as JSON has them."""
+        whole, found = self.model_dump(mode="json"), {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name != "name" and value == field.get_default(call_default_factory=True):
+                continue
+            found[name] = value.stated() if isinstance(value, Section) else whole[name]
+        return found
+
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:

@@ -156,7 +156,7 @@ def preview(
     out: str | Path = "preview.png",
     count: int = PREVIEW_COUNT,
 ) -> Path:
-    """Draw the images that training would be fed, in mixed tiles or each box as strong as its share; the file written."""
+    """Draw what training would be fed, in mixed tiles or each box as strong as its share; the file written."""
     resolved = (
         recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe), [*overrides])
     )

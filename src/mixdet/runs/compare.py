@@ -74,8 +74,13 @@ def run_rows(
 
 
 def digest(recipe: Recipe) -> str:
-    """What tells one result from another: everything in the recipe but where and how it is run."""
-    content = recipe.model_dump(mode="json", exclude={"run": True, "data": {"workers": True}})
+    """What tells one result from another: everything in the recipe but where and how it is run.
+
+    Keys at their defaults do not count, so that a result stays known when a later release has more keys.
+    """
+    content = recipe.stated()
+    content["data"] = {key: value for key, value in content.get("data", {}).items() if key != "workers"}
+    content.pop("run", None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
