@@ -1,0 +1,105 @@
+"""What the evidence scripts share: files, runs that several processes do not do twice, tables of a page."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mixdet.data import labeled_subset, open_dataset
+from mixdet.runs.compare import digest, run_rows
+from mixdet.runs.comparison import Result, comparison_markdown, read_results
+from mixdet.runs.selection import selection
+
+HERE = Path("docs/evidence")  # from the repository's root, so that the commands in the results hold anywhere
+WORK = Path("evidence-runs")
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+
+
+def results_file(study: str) -> Path:
+    """The committed results of a study."""
+    return HERE / "results" / f"{study}.jsonl"
+
+
+def study_file(study: str) -> str:
+    """The study of that name."""
+    return str(HERE / "studies" / f"{study}.yaml")
+
+
+def prepare(data: Path, fod: dict[str, float], seeds: Iterable[int]) -> None:
+    """Link the data, and write the lists of images that the studies name.
+
+    Args:
+        data: folder with bccd/ and fod_bright2dark/.
+        fod: name of a list -> the largest share of fod's images that is labelled where it is used; the list has a
+            quarter of the images that no seed labels, for validation.
+        seeds: of the labelled subsets.
+    """
+    link = Path("datasets")
+    if not link.exists():
+        link.symlink_to(data.resolve())
+    labels = WORK / "labels"
+    labels.mkdir(parents=True, exist_ok=True)
+    for split in json.loads((data / "bccd" / "annotations" / "ssod_splits.json").read_text("utf-8"))["splits"]:
+        _write(labels / f"bccd_{split['n_labelled']}_{split['seed']}.txt", split["labelled"])
+    train = open_dataset("datasets/bccd/annotations/instances_train.json")
+    _write(labels / "bccd_train.txt", [train.images.name(i) for i in range(len(train))])
+    images = open_dataset("datasets/fod_bright2dark/annotations/instances_source_train.json")
+    for name, fraction in fod.items():
+        labelled = {int(i) for seed in seeds for i in labeled_subset(images, fraction=fraction, seed=seed)}
+        rest = [images.images.name(i) for i in range(len(images)) if i not in labelled]
+        _write(labels / f"{name}.txt", rest[::4])
+
+
+def run_one(study: str, row: str, seed: int, console: Console) -> None:
+    """One run, unless its result is there or another process has begun it."""
+    title, entries, _ = selection([study_file(study)], [], [row])
+    want = digest(entries[0].recipe(seed))
+    if any((r.row, r.seed, r.recipe) == (row, seed, want) for r in read_results(results_file(study))):
+        return
+    claim = WORK / "claims" / f"{study}-{row}-{seed}"
+    claim.parent.mkdir(parents=True, exist_ok=True)
+    with claim.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process that holds it
+        except BlockingIOError:
+            return
+        words = ["mixdet", "compare", study_file(study), "--rows", row, "--seeds", str(seed)]
+        words += ["--results", str(results_file(study))]
+        run_rows(title, entries, [seed], results_file(study), lambda *_: shlex.join(words), console, WORK / "runs")
+
+
+def table(study: str, seeds: Sequence[int]) -> tuple[str, list[Result], list[str]]:
+    """The Markdown table of a study, the results in it, and what is missing."""
+    _, entries, _ = selection([study_file(study)], [], None)
+    wanted = {(e.name, seed): digest(e.recipe(seed)) for e in entries for seed in seeds}
+    results = [r for r in read_results(results_file(study)) if wanted.get((r.row, r.seed)) == r.recipe]
+    have = {(r.row, r.seed) for r in results}
+    missing = [f"{study}/{e.name}/{seed}" for e in entries for seed in seeds if (e.name, seed) not in have]
+    return comparison_markdown(entries, results), results, missing
+
+
+def spent(results: Sequence[Result], missing: Sequence[str]) -> str:
+    """Commits, cost and what is missing, as the last lines of a page's tables."""
+    commits = ", ".join(sorted({r.commit for r in results}))
+    hours = sum(r.cpu_seconds for r in results) / 3600
+    return (
+        f"Commits (+: with changes not committed): {commits}.\n"
+        f"{hours:.1f} CPU-hours. Missing ({len(missing)}): {', '.join(missing) or 'none'}.\n"
+    )
+
+
+def write_page(page: str, text: str) -> None:
+    """Put ``text`` between the marks of a page."""
+    path = HERE / page
+    before, _, rest = path.read_text("utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", "utf-8")
+
+
+def _write(path: Path, names: Iterable[str]) -> None:
+    path.write_text("".join(f"{name}\n" for name in names), "utf-8")
