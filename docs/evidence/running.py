@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import shlex
 from collections.abc import Iterable, Sequence
@@ -48,6 +49,9 @@ def prepare(data: Path, fod: dict[str, float], seeds: Iterable[int]) -> None:
         _write(labels / f"bccd_{split['n_labelled']}_{split['seed']}.txt", split["labelled"])
     train = open_dataset("datasets/bccd/annotations/instances_train.json")
     _write(labels / "bccd_train.txt", [train.images.name(i) for i in range(len(train))])
+    for count, seed in itertools.product((10, 20), (3, 4)):  # ssod_splits.json has seeds 0 to 2
+        chosen = labeled_subset(train, count=count, seed=seed)
+        _write(labels / f"bccd_{count}_{seed}.txt", [train.images.name(int(i)) for i in chosen])
     images = open_dataset("datasets/fod_bright2dark/annotations/instances_source_train.json")
     for name, fraction in fod.items():
         labelled = {int(i) for seed in seeds for i in labeled_subset(images, fraction=fraction, seed=seed)}
