@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from mixdet.data.geometry import WeakView, resized, to_original, transform_boxes
+from mixdet.data.geometry import WeakView, inside, resized, to_original, transform_boxes
 from mixdet.structures import Detections, Instances, keyed_generator
 
 
@@ -65,3 +66,58 @@ def test_multi_scale_and_flips_are_drawn_by_key() -> None:
     assert sizes == [view(image, None, keyed_generator(position))[0].shape[1] for position in range(60)]
     flips = [bool(view(image, None, keyed_generator(p))[2][0, 0] < 0) for p in range(60)]
     assert 15 < sum(flips) < 45
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(
+    height=st.integers(5, 90),
+    width=st.integers(5, 90),
+    crop=st.floats(0.2, 0.99),
+    flip=st.sampled_from([0.0, 1.0]),
+    key=st.integers(0, 99),
+)
+def test_a_crop_keeps_what_is_seen_and_its_affine(height: int, width: int, crop: float, flip: float, key: int) -> None:
+    """Boxes that lie inside come back through the affine; pixels are those of the uncropped view."""
+    generator = torch.Generator().manual_seed(key)
+    corners = torch.rand(8, 2, 2, generator=generator).sort(dim=1).values * torch.tensor([width, height])
+    instances = Instances(corners.flatten(1), torch.arange(8))
+    image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+    whole, all_moved, _ = WeakView((40,), 80, flip)(image, instances, keyed_generator(key))
+    view, moved, affine = WeakView((40,), 80, flip, crop)(image, instances, keyed_generator(key))
+    assert moved is not None
+    assert all_moved is not None
+    rows, columns = view.shape[1:]
+    assert rows >= round(crop * whole.shape[1]) - 1
+    assert columns >= round(crop * whole.shape[2]) - 1
+    left, top = (whole_affine_shift(affine, axis, whole, flip, width, height) for axis in (0, 1))
+    assert torch.equal(view, whole[:, top : top + rows, left : left + columns])
+    for i, label in enumerate(moved.labels.tolist()):
+        full = all_moved.boxes[label] - torch.tensor([left, top, left, top])
+        limits = torch.tensor([columns, rows, columns, rows])
+        torch.testing.assert_close(moved.boxes[i], torch.minimum(full.clamp(min=0), limits), atol=1e-3, rtol=0)
+        if torch.equal(moved.boxes[i], full):
+            back = transform_boxes(moved.boxes[i : i + 1], torch.linalg.inv(affine))[0]
+            torch.testing.assert_close(back, instances.boxes[label], atol=1e-3, rtol=0)
+    gone = sorted(set(range(8)) - set(moved.labels.tolist()))
+    for label in gone:
+        box = all_moved.boxes[label] - torch.tensor([left, top, left, top])
+        seen = torch.minimum(box.clamp(min=0), torch.tensor([columns, rows, columns, rows]))
+        share = (seen[2:] - seen[:2]).clamp(min=0).prod() / (box[2:] - box[:2]).prod().clamp(min=1e-9)
+        assert float(share) < 0.2501
+
+
+def whole_affine_shift(affine: Tensor, axis: int, whole: Tensor, flip: float, width: int, height: int) -> int:
+    """How many pixels of the uncropped view lie before the crop along x (0) or y (1)."""
+    offset = whole.shape[2] if flip and axis == 0 else 0
+    return round(offset - float(affine[axis, 2]))
+
+
+def test_an_ignored_rest_stays_and_a_sliver_goes() -> None:
+    instances = Instances(
+        torch.tensor([[0.0, 0, 10, 10], [8.0, 0, 18, 10], [8.0, 0, 18, 10], [12.0, 0, 20, 10]]),
+        torch.arange(4),
+        ignored=torch.tensor([False, False, True, False]),
+    )
+    left = inside(instances, 10, 10)
+    assert left.labels.tolist() == [0, 2]
+    assert left.boxes.tolist() == [[0, 0, 10, 10], [8, 0, 10, 10]]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixdet.data.plan import BatchPlan, aspect_groups
+from mixdet.data import DetectionDataset, FileImages
+from mixdet.data.plan import BatchPlan, aspect_groups, class_balanced
 
 
 def first_images(plan: BatchPlan, batches: int) -> list[int]:
@@ -63,3 +64,25 @@ def test_aspect_groups(sizes: list[tuple[int, int]], expected: list[int]) -> Non
     groups = aspect_groups(np.array(sizes, np.int32), 4)
     assert [len(g) for g in groups] == expected
     assert sorted(np.concatenate(groups).tolist()) == list(range(len(sizes)))
+
+
+def test_images_of_rare_classes_come_more_often() -> None:
+    """Class 0 is in 16 images of 20, class 1 in 4, class 2 in 1; three have no box; counted by hand."""
+    labels = [[0]] * 12 + [[0, 1]] * 4 + [[2]] + [[]] * 3
+    flat = [(i, label) for i, row in enumerate(labels) for label in row]
+    data = DetectionDataset.from_rows(
+        "d",
+        FileImages.from_names(".", [f"{i}.jpg" for i in range(20)]),
+        ["a", "b", "c"],
+        sizes=[[8, 9]] * 10 + [[9, 8]] * 10,
+        image_index=[i for i, _ in flat],
+        boxes=[[0, 0, 1, 1]] * len(flat),
+        labels=[label for _, label in flat],
+    )
+    counts = Counter(class_balanced(data).tolist())
+    assert [counts[i] for i in range(20)] == [1] * 12 + [2] * 4 + [4] + [1] * 3  # sqrt(16 / 4), sqrt(16 / 1)
+    groups = aspect_groups(data.sizes, 2, class_balanced(data))
+    assert [len(g) for g in groups] == [10, 17]
+    seen = Counter(first_images(BatchPlan(groups, 1, 0), 27))
+    assert seen == counts
+    assert class_balanced(data.subset([17, 18])).tolist() == [0, 1]

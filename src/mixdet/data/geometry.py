@@ -1,4 +1,4 @@
-"""The weak view: resize and flip, with the affine that undoes them."""
+"""The weak view: resize, flip and crop, with the affine that undoes them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from torchvision.transforms.v2.functional import resize
 
 from mixdet.structures import Detections, Instances
 
+MIN_VISIBLE = 0.25  # of a box's area: an object of which less is seen is no longer one, as in mixing
+
 
 @dataclass(frozen=True)
 class WeakView:
-    """Resize by the short side, keep the aspect ratio, flip with a chance (detectron2's ResizeShortestEdge).
+    """Resize by the short side, keep the aspect ratio, flip with a chance, crop (detectron2's ResizeShortestEdge ...).
 
     Attributes:
         short_sides: the short side is drawn from these, an image at a time (one number: no multi-scale).
         long_side: the long side never exceeds it; the short side gives way.
         flip: chance of a horizontal flip.
+        crop: smallest share of either side that is left, each drawn from U(crop, 1); 1 leaves all. What lies outside is
+            gone: boxes shrink to what is seen of them, and instances of which less than a quarter is seen are left out.
     """
 
     short_sides: tuple[int, ...]
     long_side: int
     flip: float = 0.0
+    crop: float = 1.0
 
     def __call__(
         self, image: Tensor, instances: Instances | None, generator: torch.Generator
@@ -34,7 +39,7 @@ class WeakView:
         Args:
             image: (3, h, w) uint8.
             instances: its annotations, or None.
-            generator: of the short side and the flip; both are drawn whatever the settings.
+            generator: of the short side, the flip and the crop; the first two are drawn whatever the settings.
 
         Returns:
             The (3, h', w') uint8 view, its instances, and the (3, 3) affine from original to view pixels.
@@ -51,7 +56,32 @@ class WeakView:
             affine = torch.tensor([[-1.0, 0.0, new_width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ affine
         if instances is not None:
             instances = replace(instances, boxes=transform_boxes(instances.boxes, affine))
-        return image, instances, affine
+        return self._cropped(image, instances, affine, generator) if self.crop < 1 else (image, instances, affine)
+
+    def _cropped(
+        self, image: Tensor, instances: Instances | None, affine: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Instances | None, Tensor]:
+        draws = torch.rand(4, generator=generator).tolist()
+        sides = image.shape[-2:]
+        height, width = (
+            max(1, round(side * (self.crop + u * (1 - self.crop)))) for side, u in zip(sides, draws[:2], strict=True)
+        )
+        top, left = (int(u * (side - cut + 1)) for side, cut, u in zip(sides, (height, width), draws[2:], strict=True))
+        image = image[:, top : top + height, left : left + width].contiguous()
+        moved = torch.tensor([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]]) @ affine
+        return image, None if instances is None else inside(instances.shifted(-left, -top), height, width), moved
+
+
+def inside(instances: Instances, height: int, width: int) -> Instances:
+    """What is to be seen of instances in an image: boxes cut to it, those seen to less than a quarter left out.
+
+    Of ignored instances any visible rest stays.
+    """
+    boxes = instances.boxes.clamp(min=0)
+    boxes = torch.minimum(boxes, boxes.new_tensor([width, height, width, height]))
+    whole, seen = ((b[:, 2:] - b[:, :2]).clamp(min=0).prod(1) for b in (instances.boxes, boxes))
+    keep = (seen > 0) & (instances.ignored | (seen >= MIN_VISIBLE * whole))
+    return replace(instances, boxes=boxes).select(keep)
 
 
 def resized(height: int, width: int, short: int, long: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mixdet.data.dataset import DetectionDataset
 from mixdet.structures import keyed_seed
 
 
@@ -18,7 +19,7 @@ class BatchPlan:
     are shuffled among each other.
 
     Args:
-        groups: dataset indices of each group; none empty.
+        groups: dataset indices of each group; none empty. An index that stands there twice is read twice an epoch.
         batch_size: images a batch.
         seed: of all shuffles.
     """
@@ -62,15 +63,34 @@ class BatchPlan:
         return rng.permutation(self.groups[group])
 
 
-def aspect_groups(sizes: NDArray[np.int32], batch_size: int) -> list[NDArray[np.int64]]:
+def aspect_groups(
+    sizes: NDArray[np.int32], batch_size: int, indices: NDArray[np.int64] | None = None
+) -> list[NDArray[np.int64]]:
     """Landscape and portrait images apart, so that a canvas fits them; one group if either would not fill a batch.
 
     Args:
         sizes: (N, 2) height and width of each image.
         batch_size: images a batch.
+        indices: positions in [0, N) to group, repeats allowed; all of them if not given.
     """
-    landscape = sizes[:, 1] > sizes[:, 0]
-    groups = [np.flatnonzero(landscape), np.flatnonzero(~landscape)]
+    indices = np.arange(len(sizes)) if indices is None else indices
+    landscape = sizes[indices, 1] > sizes[indices, 0]
+    groups = [indices[landscape], indices[~landscape]]
     if min(len(group) for group in groups) < batch_size:
-        return [np.arange(len(sizes))]
+        return [indices]
     return groups
+
+
+def class_balanced(dataset: DetectionDataset) -> NDArray[np.int64]:
+    """Positions of all images, those of rare classes several times (Gupta et al. 2019, LVIS: repeat factor sampling).
+
+    Image i comes max over its classes c of sqrt(f_max / f_c) times, rounded, where f_c is the share of the images that
+    show c; images without boxes come once. LVIS compares with a threshold where we compare with the most common class.
+    """
+    shown = np.zeros((len(dataset), len(dataset.classes)), bool)
+    real = ~dataset.ignored
+    shown[dataset.image_index[real], dataset.labels[real]] = True
+    share = shown.mean(axis=0)
+    factor = np.sqrt(share.max(initial=0) / np.where(share > 0, share, 1))
+    repeats = np.where(shown, factor, 1.0).max(axis=1, initial=1.0).round().astype(np.int64)
+    return np.repeat(np.arange(len(dataset)), repeats)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView
 from mixdet.data.photometric import Photometric, StrongView
-from mixdet.data.plan import BatchPlan, aspect_groups
+from mixdet.data.plan import BatchPlan, aspect_groups, class_balanced
 from mixdet.errors import MixdetError
 from mixdet.structures import Batch, Instances, Views, keyed_generator, keyed_seed
 
@@ -175,6 +175,7 @@ def stream_batches(
     stride: int,
     seed: int,
     aspect_grouping: bool = True,
+    balanced: bool = False,
     workers: int = 0,
 ) -> Iterator[PackedBatch]:
     """An endless stream of shards: one ``PackedBatch`` for each of ``own_shards`` of each step.
@@ -195,12 +196,12 @@ def stream_batches(
         stride: canvas sides are multiples of it.
         seed: of the run.
         aspect_grouping: landscape and portrait images in batches of their own.
+        balanced: images of rare classes more often (``class_balanced``).
         workers: loader processes; 0 reads in this one.
     """
     size = batch_size // shards
-    groups: list[NDArray[np.int64]] = (
-        aspect_groups(dataset.sizes, size) if aspect_grouping else [np.arange(len(dataset))]
-    )
+    indices = class_balanced(dataset) if balanced else np.arange(len(dataset))
+    groups: list[NDArray[np.int64]] = aspect_groups(dataset.sizes, size, indices) if aspect_grouping else [indices]
     plan = BatchPlan(groups, size, keyed_seed(seed, name, "plan"))
     loader = DataLoader(
         ViewedImages(dataset, view, labeled, keyed_seed(seed, name, "view"), strong),

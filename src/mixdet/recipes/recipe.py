@@ -143,10 +143,14 @@ class DataSection(Section):
     """Evaluation: the longer side at most."""
     flip: Unit = 0.5
     """Chance of a horizontal flip."""
+    crop: Share = 1.0
+    """Training: smallest share of either side that is left by a random crop; 1 for no crop."""
     strong: StrongSection = StrongSection()
     """The strong view, for the methods that use one."""
     aspect_grouping: bool = True
     """Wide images in one batch, tall ones in another: less padding."""
+    class_balanced: bool = False
+    """Labelled images with rare classes more often (repeat factor sampling)."""
     workers: Whole = 0
     """Processes that read images, for each training process; 0 reads in the training process."""
 

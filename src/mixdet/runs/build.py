@@ -241,7 +241,7 @@ def build_schedule(recipe: Recipe) -> Schedule:
 
 def training_view(data: DataSection) -> WeakView:
     """The weak view of training images."""
-    return WeakView(tuple(data.short_sides), data.long_side, data.flip)
+    return WeakView(tuple(data.short_sides), data.long_side, data.flip, data.crop)
 
 
 def input_sizes(dataset: DetectionDataset, section: DataSection) -> str:

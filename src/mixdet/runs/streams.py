@@ -40,6 +40,7 @@ def open_stream(
         stride=stride,
         seed=recipe.seed,
         aspect_grouping=section.aspect_grouping,
+        balanced=section.class_balanced and stream.labeled,
         workers=section.workers,
     )
 
