@@ -53,4 +53,6 @@ def report(result: FitResult, console: Console) -> int:
     console.print(f"pictures  {result.folder / 'images'}", highlight=False, soft_wrap=True)
     console.print(f"metrics   {result.folder / 'metrics.jsonl'}", highlight=False, soft_wrap=True)
     console.print(f"next      mixdet predict {result.folder} PHOTOS --out found", highlight=False, soft_wrap=True)
+    if result.gain is not None:
+        console.print(f"\n[bold]{result.gain}[/]", highlight=False, soft_wrap=True)
     return 0

@@ -28,6 +28,7 @@ def faults(recipe: Recipe) -> list[Fault]:
     return [
         *_shards(recipe),
         *_pool(recipe),
+        *_baseline(recipe),
         *_mixing(recipe),
         *_phases(recipe),
         *_steps(recipe),
@@ -76,6 +77,26 @@ def _pool(recipe: Recipe) -> Iterator[Fault]:
             ("method.name", "data.unlabeled"),
             "learns from unlabelled images too; give them: data.unlabeled=FOLDER, or a text file that names them",
         )
+
+
+def _baseline(recipe: Recipe) -> Iterator[Fault]:
+    if not recipe.run.baseline:
+        return
+    steps = dict(recipe.method.changes())
+    if not recipe.method.teacher:
+        yield Fault(
+            ("run.baseline", "method.name"),
+            f"compares a teacher with training without it, and method.name={recipe.method.name} has none; use false",
+        )
+    elif "decay.burn_in_steps" not in steps:
+        yield Fault(
+            ("run.baseline", "method.decay.burn_in_steps"),
+            "begins at the end of the burn-in, and there is none; set method.decay.burn_in_steps",
+        )
+    elif recipe.run.devices > 1:
+        yield Fault(("run.baseline", "run.devices"), "needs run.devices=1; train the baseline as a run of its own")
+    elif recipe.data.val is None:
+        yield Fault(("run.baseline", "data.val"), "compares on data.val, and there is none; set data.val")
 
 
 def _mixing(recipe: Recipe) -> Iterator[Fault]:

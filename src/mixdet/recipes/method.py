@@ -133,9 +133,11 @@ class MethodSection(Choice):
 
     Attributes:
         unlabeled: whether unlabelled images are read.
+        teacher: whether a teacher labels them.
     """
 
     unlabeled: ClassVar[bool] = False
+    teacher: ClassVar[bool] = False
 
     @property
     def views(self) -> LabeledViews:
@@ -218,6 +220,7 @@ class TeacherSection(MethodSection):
     """What the methods of a student and its moving average have in common."""
 
     unlabeled: ClassVar[bool] = True
+    teacher: ClassVar[bool] = True
 
     score_threshold: Unit = 0.7
     """Detections of the teacher above it become labels."""

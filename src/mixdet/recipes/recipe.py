@@ -215,6 +215,8 @@ class RunSection(Section):
     """auto takes CUDA where there is one."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the network's forward; losses and boxes are always fp32."""
+    baseline: bool = False
+    """Also train without the unlabelled images, from the end of the burn-in on, in a process of its own."""
     log_every: Count = 10
     """Steps between two lines of metrics."""
     checkpoint_every: Count = 100

@@ -17,6 +17,7 @@ from mixdet.evaluation import Evaluation, evaluate
 from mixdet.methods import Method
 from mixdet.recipes import notes as recipe_notes
 from mixdet.recipes.recipe import Recipe
+from mixdet.runs.baseline import Baseline, Gain
 from mixdet.runs.build import Data, build_detector, build_method, build_schedule, input_sizes
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.journal import Journal
@@ -43,6 +44,7 @@ class FitResult:
         val: evaluation of each detector on ``data.val`` at the last step, by name.
         test: evaluation of the selected weights on ``data.test``, or None.
         shipped: the weights to use, or None where a signal came before there were any.
+        gain: what the unlabelled images came to, or None without ``run.baseline``.
     """
 
     folder: Path | None
@@ -51,6 +53,7 @@ class FitResult:
     val: dict[str, Evaluation] = field(default_factory=dict)
     test: Evaluation | None = None
     shipped: Path | None = None
+    gain: Gain | None = None
 
 
 def fit(recipe: Recipe, name: str, *, world: World, console: Console, resume: RunFolder | None = None) -> FitResult:
@@ -106,6 +109,7 @@ class Run:
         self.evaluated: tuple[int, dict[str, Evaluation]] = (-1, {})
         self.start, complaints, state = (0, [], None) if resume is None else self._restore(resume)
         metrics = None if folder is None else folder.metrics
+        self.baseline = Baseline(recipe, folder) if recipe.run.baseline and folder is not None else None
         self.journal = Journal(recipe, data.labeled, world, console, self.start, metrics, state)
         self.notes = (*complaints, *data.notes, *recipe_notes(recipe))
 
@@ -113,6 +117,7 @@ class Run:
         """Train to the end, or to a signal."""
         self._introduce()
         with StopRequest(self.world) as stop, self.journal:
+            self._reached(self.start)
 
             def after_step(report: StepReport) -> None:
                 self.journal.step(report)
@@ -122,6 +127,7 @@ class Run:
                     self._evaluate(report.step)
                 if last or report.step % self.recipe.run.checkpoint_every == 0:
                     self._checkpoint(report.step)
+                self._reached(report.step)
 
             done = train(
                 self.method,
@@ -139,6 +145,8 @@ class Run:
             )
         if done < self.schedule.steps:
             self._checkpoint(done)
+            if self.baseline is not None:
+                self.baseline.stop()
             return FitResult(None if self.folder is None else self.folder.root, done, stop.exit_code)
         return self._finish()
 
@@ -214,6 +222,14 @@ class Run:
         )
         return list(found)
 
+    def _reached(self, step: int) -> None:
+        """Let the baseline begin where it is time, from a state that a killed run would come back to."""
+        if self.baseline is None:
+            return
+        if step == self.baseline.begins and step > self.start:
+            self._checkpoint(step)
+        self.baseline.reached(step, self.method, self.optimizer, self.data.fingerprints())
+
     def _checkpoint(self, step: int) -> None:
         if self.folder is not None:
             notes = {"best": self.best, "data": self.data.fingerprints(), "journal": self.journal.state_dict()}
@@ -253,7 +269,11 @@ class Run:
         as_module(detector).load_state_dict(tensors)
         test = None if self.data.test is None else self._measure(detector, self.data.test)
         self._draw(detector)
-        return FitResult(self.folder.root, step, 0, results, test, shipped)
+        gain = None
+        if self.baseline is not None:
+            self.journal.say(f"waiting for the baseline in {self.baseline.root}")
+            gain = self.baseline.finish(card, self.recipe.evaluation.select_by.upper())
+        return FitResult(self.folder.root, step, 0, results, test, shipped, gain)
 
     def _draw(self, detector: Detector) -> None:
         """Pictures of what was trained on and of what is found."""

@@ -1,0 +1,134 @@
+"""The same run without its unlabelled images, beside it: whether they helped.
+
+Until its teacher begins, a method with a burn-in is supervised training, so a baseline needs no beginning of its own:
+it starts from the run's state at that step, sees the same labelled images in the same order for as many steps, and has
+a moving average like the teacher's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixdet.errors import MixdetError
+from mixdet.methods import Method
+from mixdet.recipes.method import SupervisedSection, TeacherSection
+from mixdet.recipes.recipe import Recipe
+from mixdet.runs.folder import RunFolder
+from mixdet.training.checkpoint import save_checkpoint
+from mixdet.training.distributed import World
+from mixdet.training.weights import WeightsCard, read_card
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the unlabelled images came to, by the number that selects weights.
+
+    Attributes:
+        key: its name, such as "AP50".
+        with_them: of the weights to use, in [0, 1], on the validation split.
+        without: of the baseline's.
+    """
+
+    key: str
+    with_them: float
+    without: float
+
+    def __str__(self) -> str:
+        gain = 100 * (self.with_them - self.without)
+        return (
+            f"with the unlabelled images: {self.key} {100 * self.with_them:.1f} ({gain:+.1f}); "
+            f"without: {self.key} {100 * self.without:.1f}"
+        )
+
+
+class Baseline:
+    """A supervised run in ``baseline/`` of a run's folder, in a process of its own.
+
+    Args:
+        recipe: of the run.
+        folder: of the run.
+    """
+
+    def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
+        if not isinstance(recipe.method, TeacherSection):
+            raise TypeError(f"{recipe.method.name} reads no unlabelled images")
+        self.begins = recipe.method.decay.burn_in_steps
+        self.root = folder.root / "baseline"
+        self.recipe = without_unlabeled(recipe, recipe.method, self.root)
+        self.process: multiprocessing.process.BaseProcess | None = None
+
+    def reached(
+        self, step: int, method: Method, optimizer: torch.optim.Optimizer, fingerprints: dict[str, str]
+    ) -> None:
+        """Called with every step of the run that ends: begins, once the burn-in is over, what has not been begun."""
+        if step < self.begins or self.process is not None:
+            return
+        if not self.root.exists():
+            if step > self.begins:
+                raise MixdetError(f"{self.root}: is gone, and its beginning with it; resume with run.baseline=false")
+            folder = RunFolder.create(self.recipe, "baseline")
+            folder.write_environment(World())
+            notes = {"best": {}, "data": {"labeled": fingerprints["labeled"]}, "journal": {}}
+            save_checkpoint(folder.checkpoints, step, method, optimizer, notes)
+        if next(method.parameters()).device.type == "cpu":
+            torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is the baseline's from here on
+        self.process = multiprocessing.get_context("spawn").Process(target=_go_on, args=(str(self.root),))
+        self.process.start()
+
+    def stop(self) -> None:
+        """Let it write a checkpoint and end, as the run does."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.join()
+
+    def finish(self, run: WeightsCard, key: str) -> Gain:
+        """Wait for its end, and compare.
+
+        Args:
+            run: card of the run's weights.
+            key: number to compare.
+        """
+        if self.process is not None:
+            self.process.join()
+            if self.process.exitcode:
+                raise MixdetError(
+                    f"{self.root}: the baseline ended with code {self.process.exitcode}; its words are in "
+                    f"{self.root / 'log.txt'}; go on with mixdet resume {self.root}"
+                )
+        own = read_card(RunFolder.open(self.root)[0].shipped())
+        return Gain(key, run.scores.get(key, 0.0), own.scores.get(key, 0.0))
+
+
+def without_unlabeled(recipe: Recipe, method: TeacherSection, root: Path) -> Recipe:
+    """The recipe of the baseline: labelled images alone, and a moving average with the teacher's decay."""
+    supervised = SupervisedSection(
+        mix=method.mix_labeled, labeled_views=method.labeled_views, ema_decay=method.decay.value
+    )
+    values = recipe.model_dump(mode="json") | {"method": supervised.model_dump(mode="json")}
+    values["data"] |= {"unlabeled": None, "unlabeled_batch_size": None}
+    values["run"] |= {"out": str(root), "baseline": False}
+    return Recipe.model_validate(values)
+
+
+def _go_on(root: str) -> None:
+    """In the other process: resume, with everything that is said in a file."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    from rich.console import Console
+
+    from mixdet.runs import commands
+
+    torch.set_num_threads(1)
+    with (Path(root) / "log.txt").open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+        with contextlib.suppress(ImportError):  # no such locks on Windows
+            import fcntl
+
+            fcntl.flock(log, fcntl.LOCK_EX)  # the process of a run that was killed may still be at it
+        result: Any = commands.resume(root, console=Console(file=log, width=160))
+    raise SystemExit(result.exit_code)

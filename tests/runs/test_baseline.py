@@ -1,0 +1,80 @@
+"""The baseline beside a run: the same as supervised training from the start, and what it says of the gain."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mixdet.errors import MixdetError
+from mixdet.runs import commands
+from mixdet.runs.baseline import Gain
+from mixdet.training.checkpoint import latest_checkpoint
+from recipes_for_tests import quick_recipe
+
+POOL = "data.unlabeled=scenes:photo/train,count=22,size=96"
+MUM = "method={name: mum, score_threshold: 0.1, labeled_views: strong, decay: {value: 0.9, burn_in_steps: 2}}"
+STEPS = "schedule.steps=5"
+
+
+def final(folder: Path) -> dict[str, Tensor]:
+    checkpoint, _ = latest_checkpoint(folder / "checkpoints")
+    assert checkpoint.step == 5
+    return checkpoint.method
+
+
+def test_the_baseline_is_supervised_training_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the run stops in between: the baseline stops and goes on with it."""
+    from mixdet.training import loop
+
+    make_step = loop.Step
+    sent: list[int] = []
+
+    def step_with_signal(index: int, *rest: object) -> object:
+        if index == 3 and not sent:
+            sent.append(index)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return make_step(index, *rest)  # type: ignore[arg-type]
+
+    recipe = quick_recipe(tmp_path / "run", POOL, MUM, STEPS, "run.baseline=true", "evaluation.every=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "Step", step_with_signal)
+        assert commands.train(recipe).exit_code == 143
+    assert (tmp_path / "run" / "baseline" / "recipe.yaml").is_file()
+    result = commands.resume(tmp_path / "run")
+    assert result.gain is not None
+    assert str(result.gain).startswith("with the unlabelled images: AP50 ")
+    words = ("method={name: supervised, labeled_views: strong, ema_decay: 0.9}", STEPS)
+    commands.train(quick_recipe(tmp_path / "alone", *words))
+    expected, found = final(tmp_path / "alone"), final(tmp_path / "run" / "baseline")
+    assert expected.keys() == found.keys()
+    student = {name: value for name, value in expected.items() if name.startswith("student.")}
+    assert all(torch.equal(value, found[name]) for name, value in student.items())
+    lines = (tmp_path / "run" / "baseline" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines if "loss" in line] == [3, 4, 5]
+
+
+def test_what_is_said_of_the_gain() -> None:
+    assert str(Gain("AP50", 0.4694, 0.4403)) == "with the unlabelled images: AP50 46.9 (+2.9); without: AP50 44.0"
+    assert str(Gain("AP", 0.4, 0.45)) == "with the unlabelled images: AP 40.0 (-5.0); without: AP 45.0"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("run.baseline=true",), "method.name=supervised has none; use false"),
+        ((POOL, "run.baseline=true", "method={name: mum}"), "set method.decay.burn_in_steps"),
+        ((POOL, MUM, "run.baseline=true", "data.val=null"), "set data.val"),
+        ((POOL, MUM, "run.baseline=true", "run.devices=2", "data.shards=2"), "needs run.devices=1"),
+    ],
+)
+def test_a_baseline_that_makes_no_sense_is_refused(words: tuple[str, ...], line: str, tmp_path: Path) -> None:
+    with pytest.raises(MixdetError) as fault:
+        quick_recipe(tmp_path / "run", STEPS, *words)
+    assert line in str(fault.value)
+    assert "\n" not in str(fault.value)
