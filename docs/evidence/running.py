@@ -8,6 +8,7 @@ import json
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import mean
 
 from rich.console import Console
 
@@ -75,6 +76,39 @@ def run_one(study: str, row: str, seed: int, console: Console) -> None:
         words = ["mixdet", "compare", study_file(study), "--rows", row, "--seeds", str(seed)]
         words += ["--results", str(results_file(study))]
         run_rows(title, entries, [seed], results_file(study), lambda *_: shlex.join(words), console, WORK / "runs")
+
+
+def curves_file(study: str) -> Path:
+    """The committed validation curves of a study."""
+    return results_file(f"{study}_curves")
+
+
+def keep_curves(study: str, detector: str) -> None:
+    """Copy the validation AP50 of every run of a study that has a result from its metrics.jsonl."""
+    done = {(r.row, r.seed) for r in read_results(results_file(study))}
+    lines = []
+    for file in sorted((WORK / "runs").glob(f"{study}-*/metrics.jsonl")):
+        row, seed = file.parent.name.removeprefix(f"{study}-").rsplit("-", 1)
+        if (row, int(seed)) not in done:
+            continue
+        records, key = [json.loads(line) for line in file.read_text("utf-8").splitlines()], f"val/{detector}/AP50"
+        curve = {str(r["step"]): round(100 * r[key], 2) for r in records if key in r}
+        lines.append(json.dumps({"row": row, "seed": int(seed), "AP50": curve}) + "\n")
+    if lines:
+        curves_file(study).write_text("".join(lines), "utf-8")
+
+
+def curves_markdown(study: str) -> str:
+    """The kept curves as a table: the mean over seeds at each step."""
+    if not curves_file(study).exists():
+        return "none\n"
+    curves = [json.loads(line) for line in curves_file(study).read_text("utf-8").splitlines()]
+    steps = sorted({int(step) for curve in curves for step in curve["AP50"]})
+    lines = ["| step | " + " | ".join(map(str, steps)) + " |", "| --- |" + " --: |" * len(steps)]
+    for row in dict.fromkeys(curve["row"] for curve in curves):
+        at = [[c["AP50"][str(s)] for c in curves if c["row"] == row and str(s) in c["AP50"]] for s in steps]
+        lines.append(f"| {row} | " + " | ".join(f"{mean(v):.1f}" if v else "-" for v in at) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def table(study: str, seeds: Sequence[int]) -> tuple[str, list[Result], list[str]]:

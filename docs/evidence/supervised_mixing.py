@@ -10,14 +10,13 @@ run that another process has begun is left to it.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from running import WORK, prepare, results_file, run_one, spent, study_file, table, write_page
+from running import curves_markdown, keep_curves, prepare, run_one, spent, study_file, table, write_page
 
 from mixdet.runs.comparison import Result, interval
 from mixdet.runs.selection import selection
@@ -38,35 +37,7 @@ def run_all(sets: Sequence[str], console: Console) -> None:
     for name in LENGTHS:
         for entry in selection([study_file(name)], [], None)[1]:
             run_one(name, entry.name, 0, console)
-        keep_curves(name)
-
-
-def curves_file(name: str) -> Path:
-    """The committed curves of a study of training length."""
-    return results_file(f"{name}_curves")
-
-
-def keep_curves(name: str) -> None:
-    """Copy the validation AP50 of every run of a study from its metrics.jsonl."""
-    lines = []
-    for file in sorted((WORK / "runs").glob(f"{name}-*/metrics.jsonl")):
-        row, seed = file.parent.name.removeprefix(f"{name}-").rsplit("-", 1)
-        records = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-        curve = {str(r["step"]): round(100 * r["val/student/AP50"], 2) for r in records if "val/student/AP50" in r}
-        lines.append(json.dumps({"row": row, "seed": int(seed), "AP50": curve}) + "\n")
-    if lines:
-        curves_file(name).write_text("".join(lines), "utf-8")
-
-
-def curves_markdown(name: str) -> str:
-    """The kept curves as a table."""
-    if not curves_file(name).exists():
-        return "none\n"
-    curves = [json.loads(line) for line in curves_file(name).read_text("utf-8").splitlines()]
-    steps = sorted({int(step) for curve in curves for step in curve["AP50"]})
-    rows = [f"| {c['row']} | " + " | ".join(f"{c['AP50'].get(str(s), '-')}" for s in steps) + " |" for c in curves]
-    head = ["| step | " + " | ".join(map(str, steps)) + " |", "| --- |" + " --: |" * len(steps)]
-    return "\n".join([*head, *rows]) + "\n"
+        keep_curves(name, "student")
 
 
 def against_lossmix(results: Sequence[Result]) -> str:
