@@ -1,0 +1,81 @@
+"""Run, or go on running, the evidence on semi-supervised training; write its tables into semi_supervised.md.
+
+    python docs/evidence/semi_supervised.py --data FOLDER            run what is missing, most wanted first
+    python docs/evidence/semi_supervised.py --data FOLDER --tables   only write the tables of what is there
+
+FOLDER holds bccd/ and fod_bright2dark/ in COCO JSON. Run it from the repository's root; start two to use two cores: a
+run that another process has begun is left to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from running import curves_markdown, keep_curves, prepare, run_one, spent, table, write_page
+
+from mixdet.runs.comparison import Result, interval
+
+SEEDS = {"semi_bccd_20": (0, 1, 2, 3, 4), "semi_bccd_10": (0, 1, 2, 3, 4), "semi_scenes": (0, 1, 2)}
+BATCHES = (("supervised", "mum"), ("unbiased_teacher",), ("mum_reference", "mum_lossmix"))  # most wanted first
+PAIRS = (("mum", "supervised"), ("mum", "unbiased_teacher"), ("unbiased_teacher", "supervised"))
+
+
+def run_all(sets: Sequence[str], console: Console) -> None:
+    """Every row and seed of ``sets``, one at a time."""
+    for rows in BATCHES:
+        for seed in range(max(map(len, SEEDS.values()))):
+            for name in sets:
+                for row in rows:
+                    if seed in SEEDS[name]:
+                        run_one(name, row, seed, console)
+
+
+def differences(results: Sequence[Result]) -> str:
+    """Paired differences of AP50 on the test split, for each set."""
+    lines = ["| set | " + " | ".join(f"{a} - {b}" for a, b in PAIRS) + " |", "| --- |" + " --: |" * len(PAIRS)]
+    for name, seeds in SEEDS.items():
+        ap50 = {(r.row, r.seed): r.numbers["AP50"] for r in results if r.study == name}
+        cells = []
+        for first, second in PAIRS:
+            pairs = [(ap50.get((first, seed)), ap50.get((second, seed))) for seed in seeds]
+            cells.append(interval([a - b for a, b in pairs if a is not None and b is not None]))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_tables() -> str:
+    """One table a set, the teacher's curve, and a list of what is missing; also into the page."""
+    text, everything, missing = "", list[Result](), list[str]()
+    for name, seeds in SEEDS.items():
+        keep_curves(name, "teacher")
+        markdown, results, gone = table(name, seeds)
+        text += f"**{name}**, test split, percent:\n\n{markdown}\n"
+        text += f"AP50 of the teacher on validation, mean over seeds:\n\n{curves_markdown(name)}\n"
+        everything += results
+        missing += gone
+    text += f"**Differences**, AP50 on test, paired by seed:\n\n{differences(everything)}\n{spent(everything, missing)}"
+    write_page("semi_supervised.md", text)
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with bccd/ and fod_bright2dark/")
+    parser.add_argument("--sets", nargs="+", choices=SEEDS, default=list(SEEDS), help="only these")
+    parser.add_argument("--tables", action="store_true", help="write tables, run nothing")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console(width=160)
+    prepare(args.data, {"fod_val": 0.1}, (0, 1, 2))
+    if not args.tables:
+        run_all(args.sets, console)
+    console.print(write_tables(), highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
