@@ -115,10 +115,13 @@ def test_no_annotation_can_be_opened(pool: Path, monkeypatch: pytest.MonkeyPatch
         ("binary.txt", "the text is not UTF-8"),
         ("VOC2012:trainval", "there is no folder"),
         ("text.jpg", "not an image"),
+        ("VOC2007", "is a VOC folder, with masks beside its photographs; name a split"),
     ],
 )
 def test_defects_in_one_line(tmp_path: Path, path: str, line: str) -> None:
     (tmp_path / "empty").mkdir()
+    for part in ("JPEGImages", "ImageSets"):
+        (tmp_path / "VOC2007" / part).mkdir(parents=True)
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "bad.txt").write_text("\nmissing.jpg\n")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")

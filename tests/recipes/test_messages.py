@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixdet.errors import MixdetError
-from mixdet.recipes import Recipe, load_recipe, recipe_names
+from mixdet.recipes import Recipe, load_recipe, notes, recipe_names
 from mixdet.recipes.section import leaves
 
 PRESETS = "lossmix, union, noise, half, swapped, cutmix, mosaic"
@@ -170,3 +170,33 @@ def test_whatever_is_typed_is_a_recipe_or_one_line(words: list[str], name: str) 
         line = str(error)
     assert line.isprintable()
     assert len(line) < 400
+
+
+POOL = ["data.unlabeled=pool", "schedule.steps=9000"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["method.name=mum", "data.shards=8"], "needs 2 images to swap tiles, and a shard has one (data.shards=8)"),
+        (["method={tiles: {}}", "data.shards=8"], "needs 2 images to swap tiles"),
+        (["method={name: mum, decay: {ramp_steps: 0}}"], "is no ramp, and method.decay.ramp=linear"),
+        (["method={name: unbiased_teacher}", "schedule.steps=100"], "leaves no step for the teacher"),
+        (["method={name: mum, mix_unlabeled: lossmix}", "data.unlabeled_batch_size=1"], "needs 2 images to swap"),
+        (
+            ["method.name=mum", "data.unlabeled_batch_size=3", "data.shards=2"],
+            "must divide data.unlabeled_batch_size=3",
+        ),
+    ],
+)
+def test_what_teachers_and_tiles_need(words: list[str], line: str) -> None:
+    with pytest.raises(MixdetError) as fault:
+        load_recipe(None, [*POOL, *words])
+    assert line in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_a_group_that_is_smaller_than_asked_for_is_noted() -> None:
+    recipe = load_recipe(None, [*POOL, "method.name=mum", "data.shards=4"])
+    assert "method.tiles.group_size=4: a shard has 2 images, and they are one group" in notes(recipe)
+    assert not any("group_size" in note for note in notes(load_recipe(None, [*POOL, "method.name=mum"])))

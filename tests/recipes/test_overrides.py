@@ -127,3 +127,19 @@ def test_origins_follow_every_value() -> None:
     assert origins["data.val"] == "command line"
     assert origins["data.labeled"] == origins["seed"] == "quickstart.yaml"
     assert "run.out" not in origins
+
+
+POOL = ["data.unlabeled=pool", "schedule.steps=9000"]
+
+
+def test_a_key_of_a_methods_section_keeps_the_methods_other_defaults() -> None:
+    mum = {"value": 0.99, "burn_in_steps": 0, "ramp": "linear", "ramp_steps": 2000}
+    teacher = {"value": 0.99, "burn_in_steps": 2000, "ramp": "none", "ramp_steps": 0}
+    for name, expected in (("mum", mum), ("unbiased_teacher", teacher)):
+        for words in (
+            [f"method.name={name}", "method.decay.value=0.99"],
+            ["method.decay.value=0.99", f"method.name={name}"],
+            [f"method={{name: {name}, decay: {{value: 0.99}}}}"],
+        ):
+            method = load_recipe(None, [*POOL, *words]).method
+            assert method.decay.model_dump() == expected, words  # type: ignore[union-attr]

@@ -15,10 +15,13 @@ from mixdet.errors import MixdetError
 from mixdet.runs import commands
 from mixdet.runs.baseline import Gain
 from mixdet.training.checkpoint import latest_checkpoint
+from mixdet.training.weights import read_card
 from recipes_for_tests import quick_recipe
 
 POOL = "data.unlabeled=scenes:photo/train,count=22,size=96"
-MUM = "method={name: mum, score_threshold: 0.1, labeled_views: strong, decay: {value: 0.9, burn_in_steps: 2}}"
+MUM = (
+    "method={name: mum, score_threshold: 0.1, labeled_views: strong, decay: {value: 0.9, burn_in_steps: 2, ramp: none}}"
+)
 STEPS = "schedule.steps=5"
 
 
@@ -55,6 +58,10 @@ def test_the_baseline_is_supervised_training_from_the_start(tmp_path: Path, monk
     assert expected.keys() == found.keys()
     student = {name: value for name, value in expected.items() if name.startswith("student.")}
     assert all(torch.equal(value, found[name]) for name, value in student.items())
+    best = [
+        read_card(tmp_path / run / "student-best.safetensors").step for run in ("run/weights", "run/baseline/weights")
+    ]
+    assert min(best) >= 1  # the baseline chooses among the shared steps too
     lines = (tmp_path / "run" / "baseline" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines if "loss" in line] == [3, 4, 5]
 
@@ -69,6 +76,7 @@ def test_what_is_said_of_the_gain() -> None:
     [
         (("run.baseline=true",), "method.name=supervised has none; use false"),
         ((POOL, "run.baseline=true", "method={name: mum}"), "set method.decay.burn_in_steps"),
+        ((POOL, "run.baseline=true", "method={name: mum, decay: {burn_in_steps: 2}}"), "set method.decay.ramp=none"),
         ((POOL, MUM, "run.baseline=true", "data.val=null"), "set data.val"),
         ((POOL, MUM, "run.baseline=true", "run.devices=2", "data.shards=2"), "needs run.devices=1"),
     ],

@@ -54,7 +54,15 @@ from mixdet.recipes.recipe import (
     StrongSection,
 )
 from mixdet.recipes.section import Key, Section
-from mixdet.runs.build import build_dataset, build_detector, build_method, build_mix, build_schedule, training_view
+from mixdet.runs.build import (
+    build_dataset,
+    build_detector,
+    build_method,
+    build_mix,
+    build_schedule,
+    build_tiles,
+    training_view,
+)
 from mixdet.runs.streams import build_strong
 from mixdet.teaching import Decay
 from mixdet.teaching.decay import Ramp
@@ -310,3 +318,11 @@ def test_a_data_set_as_its_section_says(tmp_path: Path) -> None:
     listed.write_text("\n")
     with pytest.raises(MixdetError, match=r"no images; give a data set with at least one"):
         build_dataset(SourceSection(path=source, files=str(listed)))
+
+
+def test_tiles_are_unmixed_where_the_body_has_a_place() -> None:
+    detector = build_detector(DetectorSection(body="tiny", weights="none"), 3)
+    for place in ("neck", "backbone", "stride8"):
+        assert build_tiles(TilesSection(unmix_at=place), detector.stages).unmix_at == place
+    with pytest.raises(MixdetError, match=r"method\.tiles\.unmix_at=fpn: must be one of neck, backbone, stem, stride4"):
+        build_method(MUMSection(tiles=TilesSection(unmix_at="fpn")), detector)

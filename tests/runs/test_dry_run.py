@@ -193,3 +193,10 @@ def test_a_teacher_begins_after_its_burn_in(name: str, temporary: Path) -> None:
     assert run.phases == ("plain", "plain", "taught")  # warm-up, the rest of the burn-in, the teacher
     assert all(0 < loss < 50 for loss in run.losses)
     assert run.evaluation is not None
+
+
+def test_the_unlabelled_batch_becomes_small_too(temporary: Path, tmp_path: Path) -> None:
+    words = ["data.batch_size=9", "data.shards=3", "data.unlabeled_batch_size=30", "run.baseline=true"]
+    small = shrunk(load_recipe("mum_small", words), tmp_path)
+    assert (small.data.shards, small.data.batch_size, small.data.unlabeled_batch_size) == (2, 4, 4)
+    assert not small.run.baseline

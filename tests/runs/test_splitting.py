@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mixdet.data.splits import folds_of, labeled_subset
 from mixdet.data.stand_in import write_coco, write_voc
 from mixdet.data.unlabeled import identities, open_unlabeled
 from mixdet.errors import MixdetError
+from mixdet.recipes import load_recipe
 from mixdet.runs.splitting import split
 
 
@@ -121,3 +123,31 @@ def test_defects_in_one_line(
     assert line in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_of_a_split_that_is_refused(coco: str, tmp_path: Path) -> None:
+    with pytest.raises(MixdetError, match="folds = 1"):
+        split(coco, tmp_path / "out", count=9, folds=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_under_a_linked_folder_is_read_back(coco: str, tmp_path: Path) -> None:
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "far" / "away")
+    (made,) = split(coco, tmp_path / "out", count=9)
+    assert len(open_unlabeled(str(made.folder / "unlabeled.txt"))) == 15
+
+
+def test_the_share_of_the_uniform_rule_is_of_the_images_with_a_box(coco: str) -> None:
+    assert len(labeled_subset(open_dataset(coco), fraction=0.5, seed=0, rule="uniform")) == 11  # int(0.5 * 23)
+
+
+def test_difficult_flags_that_are_lost_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_voc(f"{tmp_path / 'VOC2007'}:trainval", 8)
+    words = ["split", f"{tmp_path / 'VOC2007'}:trainval", "--labeled", "6", "--out", str(tmp_path / "a, b")]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "difficult boxes are ordinary ones in labeled.json" in said
+    command = next(line for line in said.splitlines() if line.startswith("next: ")).removeprefix("next: ")
+    recipe = load_recipe("mum", shlex.split(command)[3:5])
+    assert recipe.data.labeled.path == str(tmp_path / "a, b" / "labeled.json")

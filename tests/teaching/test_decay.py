@@ -13,11 +13,11 @@ def test_constant_after_a_burn_in_in_which_the_student_is_copied() -> None:
 
 
 def test_mums_ramp() -> None:
-    """The first update copies; then from 0.5 to the value over 4 updates, and no further."""
+    """From 0.5 to the value over 4 updates, and no further."""
     decay = Decay(0.9, ramp="linear", ramp_steps=4)
-    assert [decay.at(step) for step in range(6)] == pytest.approx([0, 0.6, 0.7, 0.8, 0.9, 0.9])
+    assert [decay.at(step) for step in range(6)] == pytest.approx([0.6, 0.7, 0.8, 0.9, 0.9, 0.9])
     later = Decay(0.9, burn_in_steps=2, ramp="linear", ramp_steps=4)
-    assert [later.at(step) for step in range(8)] == pytest.approx([0, 0, 0, 0.6, 0.7, 0.8, 0.9, 0.9])
+    assert [later.at(step) for step in range(7)] == pytest.approx([0, 0, 0.6, 0.7, 0.8, 0.9, 0.9])
     assert Decay(0.3, ramp="linear", ramp_steps=4).at(2) == pytest.approx(0.3)
 
 

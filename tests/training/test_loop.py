@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mixdet.data.streams import PackedBatch
 from mixdet.errors import MixdetError
 from mixdet.methods import Method
 from mixdet.structures import Detector, Losses, Step, Stream, Views
 from mixdet.training.log import folded
-from mixdet.training.loop import StepReport, train
+from mixdet.training.loop import StepReport, flattened, train
 from mixdet.training.optim import build_optimizer
 from mixdet.training.schedules import Schedule
 
@@ -146,3 +147,12 @@ def test_a_note_may_be_a_vector() -> None:
     assert [(r.values["of_class[0]"], r.values["of_class[1]"]) for r in reports] == [(1.0, 0.0), (1.0, 1.0)]
     assert folded(reports[1].values)["of_class"] == [1.0, 1.0]
     assert "brightness" in folded(reports[1].values)
+
+
+def test_notes_of_the_host_and_terms_of_a_gpu_are_collected_together() -> None:
+    """With fake tensors, so that no GPU is needed."""
+    with FakeTensorMode():
+        term, note = (torch.zeros((), device=device) for device in ("cuda", "cpu"))
+        names, numbers = flattened(Losses({"fit": term}).noted(lam=note, of_class=torch.zeros(2)))
+    assert names == ["fit", "lam", "of_class[0]", "of_class[1]"]
+    assert numbers.device.type == "cuda"

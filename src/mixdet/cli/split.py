@@ -8,6 +8,7 @@ import shlex
 import numpy as np
 from rich.console import Console
 
+from mixdet.recipes.yaml_text import dump_value
 from mixdet.runs.splitting import Split, split
 
 
@@ -28,7 +29,14 @@ def run(args: argparse.Namespace) -> int:
     for made in splits:
         console.print(_summary(made), highlight=False, soft_wrap=True, markup=False)
     first = splits[0]
-    labeled = f"data.labeled={{path: {first.folder / 'labeled.json'}, images: {first.images}}}"
+    if flagged := int(first.labeled.difficult.sum()):
+        console.print(
+            f"{flagged} difficult boxes are ordinary ones in labeled.json: COCO files have no such flag",
+            style="yellow",
+            soft_wrap=True,
+        )
+    section = {"path": str(first.folder / "labeled.json"), "images": str(first.images)}
+    labeled = f"data.labeled={dump_value(section)}"
     words = ["mixdet", "train", "mum", labeled, f"data.unlabeled={first.folder / 'unlabeled.txt'}"]
     words += ["data.val=VAL.json"]
     console.print(f"next: {shlex.join(words)}", highlight=False, soft_wrap=True, markup=False)

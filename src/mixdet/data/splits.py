@@ -37,8 +37,8 @@ def labeled_subset(
         seed: of the hash.
         fraction: share of the N images, in (0, 1], rounded to at least one image. Either this or ``count``.
         count: number of images, in [1, N].
-        rule: "cover" as above; "uniform": uniform among the images that have a box, as in COCO-Standard (Unbiased
-            Teacher's lists), where a rare class may be missing.
+        rule: "cover" as above; "uniform": uniform among the images that have a box, ``fraction`` of those rounded down,
+            as in COCO-Standard (Unbiased Teacher's lists), where a rare class may be missing.
 
     Returns:
         (n,) positions, ascending.
@@ -48,16 +48,16 @@ def labeled_subset(
     """
     if (fraction is None) == (count is None):
         raise ValueError("labeled_subset: give either fraction or count")
+    with_boxes = set(dataset.image_index[~dataset.ignored].tolist())
     if fraction is not None:
         if not 0 < fraction <= 1:
             raise MixdetError(f"{dataset.name}: fraction = {fraction}: must be in (0, 1]")
-        count = max(1, round(fraction * len(dataset)))
+        count = max(1, int(fraction * len(with_boxes)) if rule == "uniform" else round(fraction * len(dataset)))
     if count is None or not 1 <= count <= len(dataset):
         raise MixdetError(f"{dataset.name}: count = {count}: must be in [1, {len(dataset)}], the number of images")
     order = _shuffled(dataset, seed)
     if rule == "uniform":
-        boxes = np.bincount(dataset.image_index[~dataset.ignored], minlength=len(dataset))
-        order = [i for i in order if boxes[i]]
+        order = [i for i in order if i in with_boxes]
         if count > len(order):
             raise MixdetError(f"{dataset.name}: count = {count}: only {len(order)} images have a box")
     cover = _cover(dataset, order) if rule == "cover" else []

@@ -46,6 +46,11 @@ def open_unlabeled(path: str, images: str | None = None) -> DetectionDataset:
         )
     if is_voc(path) and not place.is_dir():
         return images_of_files(voc_images(path), name=os.path.basename(path))
+    if (place / "JPEGImages").is_dir() and (place / "ImageSets").is_dir():
+        raise MixdetError(
+            f"{quoted(path)}: is a VOC folder, with masks beside its photographs; name a split, as in "
+            f"{quoted(path)}:trainval, or its images, {quoted(place / 'JPEGImages')}"
+        )
     if place.suffix.lower() == ".txt" and not place.is_dir():
         return images_of_files(_listed(place, Path(images) if images else place.parent), name=place.name)
     return images_of_files([place], name=place.name or path)

@@ -61,8 +61,9 @@ class UnbiasedTeacher(Method):
         mix_unlabeled: Mix | None = None,
     ) -> None:
         super().__init__()
+        self.labeled_views = LABELED_VIEWS[labeled_views]
         self.streams = (
-            Stream("labeled", labeled=True, views=("strong",)),
+            Stream("labeled", labeled=True, views=tuple(v for v in self.labeled_views if v != "weak")),
             Stream("unlabeled", labeled=False, views=("strong",)),
         )
         self.student: Detector = detector
@@ -70,7 +71,6 @@ class UnbiasedTeacher(Method):
         self.threshold = FixedThreshold(score_threshold)
         self.unsup_weight = unsup_weight
         self.decay = decay
-        self.labeled_views = LABELED_VIEWS[labeled_views]
         self.unsup_box_loss = unsup_box_loss
         self.skip_empty = skip_empty
         self.mix_labeled = mix_labeled

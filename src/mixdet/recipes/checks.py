@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from mixdet.recipes.method import VIEWS
+
 if TYPE_CHECKING:
     from mixdet.recipes.method import MixSection
     from mixdet.recipes.recipe import Recipe
@@ -28,6 +30,8 @@ def faults(recipe: Recipe) -> list[Fault]:
     return [
         *_shards(recipe),
         *_pool(recipe),
+        *_tiles(recipe),
+        *_ramp(recipe),
         *_baseline(recipe),
         *_mixing(recipe),
         *_phases(recipe),
@@ -50,6 +54,9 @@ def notes(recipe: Recipe) -> tuple[str, ...]:
         )
     if recipe.data.unlabeled is not None and not recipe.method.unlabeled:
         found.append(f"data.unlabeled={recipe.data.unlabeled.path}: method.name={recipe.method.name} does not read it")
+    tiles = recipe.method.mixed_tiles()
+    if tiles is not None and (images := _tiled_images(recipe)) < tiles.group_size:
+        found.append(f"method.tiles.group_size={tiles.group_size}: a shard has {images} images, and they are one group")
     if recipe.data.val is None:
         found.append("data.val=null: nothing is evaluated, and the last checkpoint is the one that is kept")
     return tuple(found)
@@ -79,19 +86,51 @@ def _pool(recipe: Recipe) -> Iterator[Fault]:
         )
 
 
+def _tiles(recipe: Recipe) -> Iterator[Fault]:
+    tiles, data = recipe.method.mixed_tiles(), recipe.data
+    if tiles is not None and _tiled_images(recipe) < 2:
+        key = "data.unlabeled_batch_size" if recipe.method.unlabeled else "data.batch_size"
+        yield Fault(
+            ("method.tiles", key, "data.shards"),
+            f"needs 2 images to swap tiles, and a shard has one (data.shards={data.shards}); use fewer shards or a "
+            "larger batch",
+        )
+
+
+def _tiled_images(recipe: Recipe) -> int:
+    """Images of a shard whose tiles are mixed."""
+    if recipe.method.unlabeled:
+        return unlabeled_batch(recipe) // recipe.data.shards
+    return recipe.data.batch_size // recipe.data.shards * VIEWS[recipe.method.views]
+
+
+def _ramp(recipe: Recipe) -> Iterator[Fault]:
+    decay = recipe.method.teacher_decay()
+    if decay is not None and decay.ramp == "linear" and decay.ramp_steps == 0:
+        yield Fault(
+            ("method.decay.ramp_steps", "method.decay.ramp"),
+            "is no ramp, and method.decay.ramp=linear; set it to the steps of the ramp, or method.decay.ramp=none",
+        )
+
+
 def _baseline(recipe: Recipe) -> Iterator[Fault]:
     if not recipe.run.baseline:
         return
-    steps = dict(recipe.method.changes())
-    if not recipe.method.teacher:
+    decay = recipe.method.teacher_decay()
+    if decay is None:
         yield Fault(
             ("run.baseline", "method.name"),
             f"compares a teacher with training without it, and method.name={recipe.method.name} has none; use false",
         )
-    elif "decay.burn_in_steps" not in steps:
+    elif decay.burn_in_steps == 0:
         yield Fault(
             ("run.baseline", "method.decay.burn_in_steps"),
             "begins at the end of the burn-in, and there is none; set method.decay.burn_in_steps",
+        )
+    elif decay.ramp != "none":
+        yield Fault(
+            ("run.baseline", "method.decay.ramp"),
+            f"has a moving average of constant decay, and method.decay.ramp={decay.ramp}; set method.decay.ramp=none",
         )
     elif recipe.run.devices > 1:
         yield Fault(("run.baseline", "run.devices"), "needs run.devices=1; train the baseline as a run of its own")

@@ -133,11 +133,9 @@ class MethodSection(Choice):
 
     Attributes:
         unlabeled: whether unlabelled images are read.
-        teacher: whether a teacher labels them.
     """
 
     unlabeled: ClassVar[bool] = False
-    teacher: ClassVar[bool] = False
 
     @property
     def views(self) -> LabeledViews:
@@ -154,6 +152,10 @@ class MethodSection(Choice):
 
     def mixed_tiles(self) -> TilesSection | None:
         """How the student's tiles are mixed."""
+        return None
+
+    def teacher_decay(self) -> DecaySection | None:
+        """How a teacher that labels images follows; None without one."""
         return None
 
     def changes(self) -> tuple[tuple[str, int], ...]:
@@ -209,10 +211,31 @@ class DecaySection(Section):
     value: DecayValue = 0.9996
     """Decay in the end; its half-life should be a small part of schedule.steps."""
     burn_in_steps: Whole = 0
-    """Steps on labelled images alone, before the teacher begins as the student's copy."""
+    """Steps on labelled images alone (unlabelled ones are read all the same), before the teacher begins."""
     ramp: Literal["none", "linear", "harmonic"] = "none"
     """Way to value: none, linear from 0.5 (MUM), or harmonic, the mean of all students so far."""
     ramp_steps: Whole = 0
+    """Steps of the linear ramp."""
+
+    @property
+    def ramped(self) -> int:
+        """Steps until the decay is constant, after the burn-in."""
+        return self.ramp_steps if self.ramp == "linear" else 0
+
+
+class UnbiasedTeacherDecay(DecaySection):
+    """The EMA teacher's decay; Unbiased Teacher's on COCO."""
+
+    burn_in_steps: Whole = 2000
+    """Steps on labelled images alone (unlabelled ones are read all the same), before the teacher begins."""
+
+
+class MUMDecay(DecaySection):
+    """The EMA teacher's decay; MUM's on COCO."""
+
+    ramp: Literal["none", "linear", "harmonic"] = "linear"
+    """Way to value: none, linear from 0.5 (MUM), or harmonic, the mean of all students so far."""
+    ramp_steps: Whole = 2000
     """Steps of the linear ramp."""
 
 
@@ -220,7 +243,6 @@ class TeacherSection(MethodSection):
     """What the methods of a student and its moving average have in common."""
 
     unlabeled: ClassVar[bool] = True
-    teacher: ClassVar[bool] = True
 
     score_threshold: Unit = 0.7
     """Detections of the teacher above it become labels."""
@@ -247,17 +269,19 @@ class TeacherSection(MethodSection):
         times = VIEWS[self.labeled_views]
         return None if self.mix_labeled is None else Mixed("mix_labeled", self.mix_labeled, lambda n: times * n)
 
+    def teacher_decay(self) -> DecaySection | None:
+        return self.decay
+
     def mixed_unlabeled(self) -> Mixed | None:
         return None if self.mix_unlabeled is None else Mixed("mix_unlabeled", self.mix_unlabeled, lambda images: images)
 
     def changes(self) -> tuple[tuple[str, int], ...]:
-        begins, ramped = self.decay.burn_in_steps, self.decay.burn_in_steps + self.decay.ramp_steps
-        return tuple(
-            (f"decay.{key}", step) for key, step in (("burn_in_steps", begins), ("ramp_steps", ramped)) if step
-        )
+        begins = self.decay.burn_in_steps
+        steps = {"decay.burn_in_steps": begins, "decay.ramp_steps": begins + self.decay.ramped}
+        return tuple((key, step) for key, step in steps.items() if step)
 
     def rescheduled(self, moved: Callable[[int], int]) -> dict[str, Any]:
-        begins, ramped = moved(self.decay.burn_in_steps), moved(self.decay.burn_in_steps + self.decay.ramp_steps)
+        begins, ramped = moved(self.decay.burn_in_steps), moved(self.decay.burn_in_steps + self.decay.ramped)
         steps = {"burn_in_steps": begins, "ramp_steps": ramped - begins}
         return {"decay": self.decay.model_dump(mode="json") | steps}
 
@@ -280,7 +304,7 @@ class UnbiasedTeacherSection(TeacherSection):
 
     name: Literal["unbiased_teacher"] = "unbiased_teacher"
     """The method."""
-    decay: DecaySection = DecaySection(burn_in_steps=2000)
+    decay: UnbiasedTeacherDecay = UnbiasedTeacherDecay()
     """How the teacher follows the student."""
 
 
@@ -291,7 +315,7 @@ class MUMSection(TeacherSection):
     """The method."""
     tiles: TilesSection = TilesSection()
     """How tiles are mixed and un-mixed."""
-    decay: DecaySection = DecaySection(ramp="linear", ramp_steps=2000)
+    decay: MUMDecay = MUMDecay()
     """How the teacher follows the student."""
 
     def mixed_tiles(self) -> TilesSection | None:

@@ -135,7 +135,8 @@ def _enter(tree: Tree, section: dict[str, Any], key: Key, path: Path, override: 
     name, here = path[-1], key.child(path[-1])
     value = section.get(name)
     if name not in section:
-        section[name] = key.default(name)
+        own = section.get("name")  # of several sections that may stand here, the one that does
+        section[name] = (key.narrowed(own) if isinstance(own, str) and len(key.sections) > 1 else key).default(name)
         tree.origins.setdefault(path, override.origin)
     elif value is None:
         tree.put(section, path, {}, override.origin)

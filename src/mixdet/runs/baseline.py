@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,23 +62,43 @@ class Baseline:
         if not isinstance(recipe.method, TeacherSection):
             raise TypeError(f"{recipe.method.name} reads no unlabelled images")
         self.begins = recipe.method.decay.burn_in_steps
+        self.run = folder
         self.root = folder.root / "baseline"
+        self.folder = RunFolder(self.root)
         self.recipe = without_unlabeled(recipe, recipe.method, self.root)
         self.process: multiprocessing.process.BaseProcess | None = None
 
     def reached(
-        self, step: int, method: Method, optimizer: torch.optim.Optimizer, fingerprints: dict[str, str]
+        self,
+        step: int,
+        method: Method,
+        optimizer: torch.optim.Optimizer,
+        fingerprints: dict[str, str],
+        best: dict[str, dict[str, Any]],
     ) -> None:
-        """Called with every step of the run that ends: begins, once the burn-in is over, what has not been begun."""
+        """Called with every step of the run that ends: begins, once the burn-in is over, what has not been begun.
+
+        Args:
+            step: steps done.
+            method, optimizer: of the run.
+            fingerprints: of its data.
+            best: score and step of its best weights, which until now are the baseline's too.
+        """
         if step < self.begins or self.process is not None:
             return
-        if not self.root.exists():
+        if not any(self.folder.checkpoints.glob("step-*.safetensors")):
             if step > self.begins:
-                raise MixdetError(f"{self.root}: is gone, and its beginning with it; resume with run.baseline=false")
-            folder = RunFolder.create(self.recipe, "baseline")
-            folder.write_environment(World())
-            notes = {"best": {}, "data": {"labeled": fingerprints["labeled"]}, "journal": {}}
-            save_checkpoint(folder.checkpoints, step, method, optimizer, notes)
+                raise MixdetError(
+                    f"{self.root}: no baseline was begun at step {self.begins}, where it begins; resume with "
+                    "run.baseline=false, or start a new run"
+                )
+            if not self.folder.recipe.exists():
+                RunFolder.create(self.recipe, "baseline").write_environment(World())
+            self.folder.weights("student", "best").parent.mkdir(exist_ok=True)
+            for name in best:
+                shutil.copyfile(self.run.weights(name, "best"), self.folder.weights(name, "best"))
+            notes = {"best": best, "data": {"labeled": fingerprints["labeled"]}, "journal": {}}
+            save_checkpoint(self.folder.checkpoints, step, method, optimizer, notes)
         if next(method.parameters()).device.type == "cpu":
             torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is the baseline's from here on
         self.process = multiprocessing.get_context("spawn").Process(target=_go_on, args=(str(self.root),))
@@ -102,7 +124,7 @@ class Baseline:
                     f"{self.root}: the baseline ended with code {self.process.exitcode}; its words are in "
                     f"{self.root / 'log.txt'}; go on with mixdet resume {self.root}"
                 )
-        own = read_card(RunFolder.open(self.root)[0].shipped())
+        own = read_card(self.folder.shipped())
         return Gain(key, run.scores.get(key, 0.0), own.scores.get(key, 0.0))
 
 
@@ -130,5 +152,12 @@ def _go_on(root: str) -> None:
             import fcntl
 
             fcntl.flock(log, fcntl.LOCK_EX)  # the process of a run that was killed may still be at it
-        result: Any = commands.resume(root, console=Console(file=log, width=160))
-    raise SystemExit(result.exit_code)
+        code = 1
+        try:
+            code = commands.resume(root, console=Console(file=log, width=160)).exit_code
+        except MixdetError as error:
+            log.write(f"mixdet: error: {error}\n")
+            code = error.exit_code
+        except Exception:
+            traceback.print_exc()
+    raise SystemExit(code)

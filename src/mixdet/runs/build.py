@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mixdet.evaluation import match_classes
 from mixdet.methods import CSD, MUM, Method, Supervised, UnbiasedTeacher
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
+from mixdet.mixing.tiles import BACKBONE, NECK
 from mixdet.recipes.method import (
     BetaLam,
     CSDSection,
@@ -188,8 +190,11 @@ def build_mix(section: MixSection | str) -> Mix:
     return Mix(section.input, section.supervision, _sampler(section.lam), section.per, section.pairing, section.p)
 
 
-def build_tiles(section: TilesSection) -> TileMix:
-    """The tile mixing of a section."""
+def build_tiles(section: TilesSection, stages: Sequence[str]) -> TileMix:
+    """The tile mixing of a section, un-mixed at a place that a body with ``stages`` has."""
+    places = (NECK, BACKBONE, *stages)
+    if section.unmix_at not in places:
+        raise MixdetError(f"method.tiles.unmix_at={section.unmix_at}: must be one of {', '.join(places)}")
     return TileMix(section.group_size, section.num_tiles, section.p, section.unmix_at, section.mode)
 
 
@@ -204,12 +209,12 @@ def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
             section.two_targets,
             section.ema_decay,
             section.labeled_views,
-            None if section.tiles is None else build_tiles(section.tiles),
+            None if section.tiles is None else build_tiles(section.tiles, detector.stages),
         )
     if isinstance(section, CSDSection):
         return CSD(detector, section.consistency_weight, section.proposals)
     if isinstance(section, MUMSection):
-        return MUM(detector, build_tiles(section.tiles), **_teacher_keywords(section))
+        return MUM(detector, build_tiles(section.tiles, detector.stages), **_teacher_keywords(section))
     if isinstance(section, UnbiasedTeacherSection):
         return UnbiasedTeacher(detector, **_teacher_keywords(section))
     raise TypeError(f"no method for {type(section).__name__}")

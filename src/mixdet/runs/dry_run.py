@@ -119,7 +119,7 @@ def shrunk(recipe: Recipe, folder: Path) -> Recipe:
     """
     values = recipe.model_dump(mode="json")
     data, schedule, method = values["data"], values["schedule"], values["method"]
-    values["run"] |= {"devices": 1, "log_every": 1, "out": str(folder / "run")}
+    values["run"] |= {"devices": 1, "log_every": 1, "out": str(folder / "run"), "baseline": False}
     if recipe.detector.weights not in ("none", "wheel"):
         values["detector"] |= {"weights": "none", "weights_sha256": None}
     for number, (split, fewest) in enumerate(IMAGES.items()):
@@ -176,7 +176,10 @@ def _batch(recipe: Recipe) -> dict[str, int | None]:
     size = BATCH // shards
     while mixed is not None and mixed.images(size) < MIXED:
         size += 1
-    return {"shards": shards, "batch_size": shards * min(size, data.batch_size // data.shards)}
+    sizes: dict[str, int | None] = {"shards": shards, "batch_size": shards * min(size, data.batch_size // data.shards)}
+    if data.unlabeled_batch_size is not None:
+        sizes["unlabeled_batch_size"] = shards * min(BATCH // shards, data.unlabeled_batch_size // data.shards)
+    return sizes
 
 
 def _phases(recipe: Recipe) -> dict[int, int]:

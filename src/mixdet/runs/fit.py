@@ -114,7 +114,15 @@ class Run:
         self.notes = (*complaints, *data.notes, *recipe_notes(recipe))
 
     def go(self) -> FitResult:
-        """Train to the end, or to a signal."""
+        """Train to the end, or to a signal; whatever ends it early ends the baseline too."""
+        try:
+            return self._go()
+        except BaseException:
+            if self.baseline is not None:
+                self.baseline.stop()
+            raise
+
+    def _go(self) -> FitResult:
         self._introduce()
         with StopRequest(self.world) as stop, self.journal:
             self._reached(self.start)
@@ -228,7 +236,7 @@ class Run:
             return
         if step == self.baseline.begins and step > self.start:
             self._checkpoint(step)
-        self.baseline.reached(step, self.method, self.optimizer, self.data.fingerprints())
+        self.baseline.reached(step, self.method, self.optimizer, self.data.fingerprints(), self.best)
 
     def _checkpoint(self, step: int) -> None:
         if self.folder is not None:

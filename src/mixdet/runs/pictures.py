@@ -12,11 +12,11 @@ from PIL import Image
 from mixdet.data.dataset import DetectionDataset
 from mixdet.errors import MixdetError
 from mixdet.methods.method import LABELED_VIEWS
-from mixdet.mixing import mix_tiles, tile_borders
+from mixdet.mixing import TileMix, mix_tiles, tile_borders
 from mixdet.recipes.method import TilesSection
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.drawing import contact_sheet, draw_borders, draw_detections, draw_instances
-from mixdet.runs.build import Data, build_mix, build_tiles
+from mixdet.runs.build import Data, build_mix
 from mixdet.runs.streams import open_stream
 from mixdet.structures import Batch, Detections, Stream, keyed_generator
 
@@ -75,29 +75,32 @@ def draw_tiled(recipe: Recipe, tiles_section: TilesSection, data: Data, count: i
         count: images.
         stride: canvas sides are multiples of it.
     """
-    tile_mix, classes = build_tiles(tiles_section), data.labeled.classes
-    views = Stream("labeled", labeled=True, views=("strong",))
+    tile_mix = TileMix(tiles_section.group_size, tiles_section.num_tiles, tiles_section.p, mode=tiles_section.mode)
+    classes, views = data.labeled.classes, Stream("labeled", labeled=True, views=("strong",))
     stream = open_stream(recipe, data, views, own_shards=range(1), start=0, stride=stride)
     pictures: list[Image.Image] = []
     captions: list[str] = []
     for step, packed in enumerate(stream):
         both = packed.to_views("cpu", packed.images.new_zeros(3).float())
         tiles = tile_mix.draw(both.weak.images.shape, stride, keyed_generator(recipe.seed, step, 0, "method"))
-        mixed = both.strong.images if tiles is None else mix_tiles(both.strong.images, tiles)
+        fed = both.weak if not recipe.method.unlabeled and recipe.method.views == "weak" else both.strong
+        mixed = fed.images if tiles is None else mix_tiles(fed.images, tiles)
         canvas = both.weak.canvas
         cuts = [tile_borders(side, tile_mix.num_tiles, stride, tile_mix.mode) for side in canvas]
         for i in range(min(len(mixed), count - len(pictures) // 3)):
             height, width = both.weak.sizes[i].tolist()
             instances, nothing = both.weak.labels[i], both.weak.labels[i].select(torch.zeros(0, dtype=torch.int64))
             tiled = draw_instances(mixed[i][:, :height, :width], instances, classes)
-            tiled = draw_borders(tiled, cuts[0], cuts[1], (height, width))
+            if tiles is not None:
+                tiled = draw_borders(tiled, cuts[0], cuts[1], (height, width))
             name = ", ".join(sorted(Path(n).name for n in both.weak.ids[i]))
             pictures += [
                 draw_instances(both.weak.images[i][:, :height, :width], instances, classes),
                 draw_instances(both.strong.images[i][:, :height, :width], nothing, classes),
                 tiled,
             ]
-            captions += [name, "strong view", "mixed tiles; boxes of the un-mixed features"]
+            last = "not mixed (method.tiles.p)" if tiles is None else "mixed tiles; boxes of the un-mixed features"
+            captions += [name, "strong view", last]
         if len(pictures) >= 3 * count:
             break
     return contact_sheet(pictures, 3, captions)

@@ -68,25 +68,27 @@ def split(
     source = dataset.images
     if not isinstance(source, FileImages):
         raise MixdetError(f"{data}: has no image files to list; use data.labeled.fraction in the recipe instead")
+    folders = {seed: Path(out) / f"seed-{seed}" if len(seeds) > 1 else Path(out) for seed in seeds}
+    if there := next((f for f in folders.values() if (f / "labeled.json").exists()), None):
+        raise MixdetError(f"{there / 'labeled.json'}: is there already; name another folder with --out")
+    chosen = {s: labeled_subset(dataset, seed=s, fraction=fraction, count=count, rule=rule) for s in seeds}
+    parts = {seed: folds_of(dataset.subset(chosen[seed]), folds, seed) for seed in seeds}
     done = []
-    for seed in seeds:
-        folder = Path(out) / f"seed-{seed}" if len(seeds) > 1 else Path(out)
-        chosen = labeled_subset(dataset, seed=seed, fraction=fraction, count=count, rule=rule)
-        labeled = dataset.subset(chosen)
-        rest = np.setdiff1d(np.arange(len(dataset)), chosen)
-        if (folder / "labeled.json").exists():
-            raise MixdetError(f"{folder / 'labeled.json'}: is there already; name another folder with --out")
-        _write_coco(folder / "labeled.json", labeled)
+    for seed, folder in folders.items():
+        labeled = dataset.subset(chosen[seed])
+        rest = np.setdiff1d(np.arange(len(dataset)), chosen[seed])
+        folder.mkdir(parents=True, exist_ok=True)
         _write_list(folder / "unlabeled.txt", [source.path(int(i)) for i in rest])
-        for number, (kept, held) in enumerate(folds_of(labeled, folds, seed)):
+        for number, (kept, held) in enumerate(parts[seed]):
             _write_coco(folder / f"fold-{number}-train.json", labeled.subset(kept))
             _write_coco(folder / f"fold-{number}-val.json", labeled.subset(held))
+        _write_coco(folder / "labeled.json", labeled)  # last: it says that the split is whole
         done.append(Split(folder, labeled, len(rest), Path(os.path.relpath(source.root))))
     return done
 
 
 def _write_coco(path: Path, dataset: DetectionDataset) -> None:
-    """Images and boxes as a COCO file; masks and keypoints are not kept."""
+    """Images and boxes as a COCO file; masks, keypoints and VOC's difficult flags have no place in it."""
     ids = dataset.image_ids[dataset.image_index].tolist()
     sides = np.concatenate([dataset.boxes[:, :2], dataset.boxes[:, 2:] - dataset.boxes[:, :2]], axis=1)
     content: dict[str, Any] = {
@@ -114,13 +116,13 @@ def _write_coco(path: Path, dataset: DetectionDataset) -> None:
             for number, name in zip(dataset.category_ids.tolist(), dataset.classes, strict=True)
         ],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: _dump(file, json.dumps(content)))
 
 
 def _write_list(path: Path, files: list[str]) -> None:
-    """One image a line, relative to the list."""
-    lines = [os.path.relpath(file, path.parent.absolute()) for file in files]
+    """One image a line, relative to where the list really is."""
+    home = os.path.realpath(path.parent)  # what ".." means to the system
+    lines = [os.path.relpath(os.path.realpath(file), home) for file in files]
     if odd := next((line for line in lines if line != line.strip() or not line.isprintable()), None):
         raise MixdetError(f"{quoted(repr(odd))}: a name that a line of text cannot hold; rename the image")
     write_atomically(path, lambda file: _dump(file, "".join(f"{line}\n" for line in lines)))

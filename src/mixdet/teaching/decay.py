@@ -16,9 +16,9 @@ class Decay:
     Attributes:
         value: the decay in the end.
         burn_in_steps: the teacher is the student's copy for so many steps; then it begins.
-        ramp: "none": constant; "linear": the first update copies the student, then from 0.5 to ``value`` over
-            ``ramp_steps`` updates, as MUM does in place of a burn-in; "harmonic": min(value, 1 - 1 / (n + 1)), the mean
-            of all students so far until ``value`` is reached.
+        ramp: "none": constant; "linear": 0.5 + (value - 0.5) n / ramp_steps at the n-th update, as in MUM's code, which
+            has it in place of a burn-in; "harmonic": min(value, 1 - 1 / n), the mean of all students so far until
+            ``value`` is reached.
         ramp_steps: of the linear ramp.
     """
 
@@ -40,7 +40,7 @@ class Decay:
         update = step - self.burn_in_steps
         if self.ramp == "harmonic":
             return min(self.value, 1 - 1 / (update + 1))
-        if self.ramp == "none" or update >= self.ramp_steps:
+        if self.ramp == "none" or update + 1 >= self.ramp_steps:
             return self.value
         first = min(FIRST, self.value)
-        return 0.0 if update == 0 else first + (self.value - first) * update / self.ramp_steps
+        return first + (self.value - first) * (update + 1) / self.ramp_steps

@@ -137,16 +137,21 @@ def _no_sync(module: torch.nn.Module, active: bool) -> contextlib.AbstractContex
     return contextlib.nullcontext()
 
 
-def _collect(values: dict[str, float], losses: Losses, views: dict[str, Views], index: int, count: int) -> None:
-    """Add a shard's numbers to ``values``; one transfer from the device. Stops the run at a loss that is not finite."""
-    named = {**losses.terms, **losses.notes}
-    flat = torch.cat([value.detach().float().reshape(-1) for value in named.values()]).tolist()
+def flattened(losses: Losses) -> tuple[list[str], torch.Tensor]:
+    """Names and numbers of all terms and notes, on the device of the terms; vectors as ``name[0]``, ``name[1]`` ..."""
+    named, device = {**losses.terms, **losses.notes}, losses.total.device  # notes may have been made on the host
     names = [
         name if value.dim() == 0 else f"{name}[{place}]"
         for name, value in named.items()
         for place in range(value.numel())
     ]
-    for name, number in zip(names, flat, strict=True):
+    return names, torch.cat([v.detach().to(device, torch.float32).reshape(-1) for v in named.values()])
+
+
+def _collect(values: dict[str, float], losses: Losses, views: dict[str, Views], index: int, count: int) -> None:
+    """Add a shard's numbers to ``values``; one transfer from the device. Stops the run at a loss that is not finite."""
+    names, numbers = flattened(losses)
+    for name, number in zip(names, numbers.tolist(), strict=True):
         if name in losses.terms and not abs(number) < float("inf"):
             images = ", ".join(sorted({source for v in views.values() for ids in v["weak"].ids for source in ids}))
             raise MixdetError(
