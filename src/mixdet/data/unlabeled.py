@@ -52,7 +52,9 @@ def open_unlabeled(path: str, images: str | None = None) -> DetectionDataset:
             f"{quoted(path)}:trainval, or its images, {quoted(place / 'JPEGImages')}"
         )
     if place.suffix.lower() == ".txt" and not place.is_dir():
-        return images_of_files(_listed(place, Path(images) if images else place.parent), name=place.name)
+        return images_of_files(
+            _listed(place, Path(images) if images else Path(os.path.realpath(place)).parent), name=place.name
+        )
     return images_of_files([place], name=place.name or path)
 
 
