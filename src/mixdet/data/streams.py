@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -210,6 +212,7 @@ def stream_batches(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_leave_at_once,
     )
     return _batches(loader)
 
@@ -225,8 +228,18 @@ def evaluation_batches(
         collate_fn=Collate(stride),
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_leave_at_once,
     )
     return _batches(loader)
+
+
+def _leave_at_once(worker: int) -> None:
+    """End this worker, when its time comes, as a forked one ends: without taking the interpreter down.
+
+    A stream has no end, so a worker is always stopped while a thread of it sends the next batch. An interpreter that
+    finalizes kills that thread inside of PyTorch's C++ code, which up to Python 3.13 can abort the process.
+    """
+    atexit.register(os._exit, 0)
 
 
 def _batches(loader: DataLoader[Example | MixdetError]) -> Iterator[PackedBatch]:
