@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.harness import Row, Work, interleaved, milliseconds
 from benchmarks.setups import method_step, scene_batch, tiny_detector
-from mixdet.data.photometric import Photometric, StrongView
+from mixdet.data.photometric import Photometric, PhotometricView
 from mixdet.detectors import PRESETS, FasterRCNN
 from mixdet.methods import MUM, Method, Supervised, UnbiasedTeacher
 from mixdet.mixing import TileMix
@@ -23,7 +23,7 @@ BEGUN = Decay(0.99)
 
 def two_views(batch: Batch) -> Views:
     """The batch and a strong view of it."""
-    view, generator = StrongView(), keyed_generator(0, "strong")
+    view, generator = PhotometricView(), keyed_generator(0, "strong")
     drawn = Photometric.stack([view.draw(*size, generator) for size in batch.sizes.tolist()])
     return Views(weak=batch, strong=drawn.apply(batch))
 

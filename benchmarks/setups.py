@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import resize
 
 from mixdet.data.geometry import transform_boxes
 from mixdet.data.scenes import scenes
-from mixdet.data.streams import Collate, Example
+from mixdet.data.streams import Collate, Example, Seen
 from mixdet.detectors import FasterRCNN, Preset, build_backbone
 from mixdet.methods import Supervised
 from mixdet.structures import Batch, Instances, Step, Views, keyed_generator
@@ -47,8 +47,8 @@ def scene_batch(detector: FasterRCNN, count: int, size: int = 160, *, square: bo
             affine = torch.diag(torch.tensor([size / width, size / height, 1.0]))
             image = resize(image, [size, size], antialias=True)
             instances = Instances(transform_boxes(instances.boxes, affine), instances.labels)
-        examples.append(Example(image, instances, torch.eye(3), dataset.images.name(i), {}))
-    return Collate(detector.stride)(examples).to_batch("cpu", detector.pad_colour)
+        examples.append(Example(dataset.images.name(i), Seen(image, instances, torch.eye(3)), {}, {}))
+    return Collate(detector.stride)(examples).weak.to_batch("cpu", detector.pad_colour)
 
 
 def tiny_detector(preset: Preset, body: str = "efficientnet_lite0") -> FasterRCNN:

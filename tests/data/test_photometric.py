@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from mixdet.data.photometric import BRIGHTNESS, CONTRAST, SATURATION, Erase, Photometric, StrongView
+from mixdet.data.photometric import BRIGHTNESS, CONTRAST, SATURATION, Erase, Photometric, PhotometricView
 from mixdet.structures import Batch, Instances
 
-STRONG = StrongView()
+STRONG = PhotometricView()
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from mixdet.data import DetectionDataset, FileImages
-from mixdet.data.geometry import WeakView
-from mixdet.data.photometric import StrongView
+from mixdet.data.geometry import WeakView, transform_boxes
+from mixdet.data.photometric import PhotometricView
 from mixdet.data.scenes import scenes
-from mixdet.data.streams import PackedBatch, evaluation_batches, stream_batches
+from mixdet.data.streams import PackedBatch, PackedImages, evaluation_batches, stream_batches
+from mixdet.data.strong import StrongView
 from mixdet.errors import MixdetError
 
 DATA = scenes("photo", count=10, size=64)
+STRONG = StrongView(PhotometricView())
 COLOUR = torch.tensor([0.485, 0.456, 0.406])
 
 
@@ -29,19 +31,25 @@ def batches(count: int, **changes: object) -> list[PackedBatch]:
         "start": 0,
         "stride": 32,
         "seed": 7,
-        "strong": {"strong": StrongView()},
+        "strong": {"strong": STRONG},
         **changes,
     }
     return list(islice(stream_batches(DATA, WeakView((32, 48), 64, 0.5), **settings), count))  # type: ignore[arg-type]
 
 
-def same(a: PackedBatch, b: PackedBatch) -> bool:
+def same_images(a: PackedImages, b: PackedImages) -> bool:
     tensors = ("images", "sizes", "affines", "boxes", "labels", "ignored")
+    return (
+        a.names == b.names and a.counts == b.counts and all(torch.equal(getattr(a, t), getattr(b, t)) for t in tensors)
+    )
+
+
+def same(a: PackedBatch, b: PackedBatch) -> bool:
     views = [p.to_views("cpu", COLOUR) for p in (a, b)]
     return (
-        a.names == b.names
-        and a.counts == b.counts
-        and all(torch.equal(getattr(a, t), getattr(b, t)) for t in tensors)
+        same_images(a.weak, b.weak)
+        and list(a.own) == list(b.own)
+        and all(same_images(a.own[name], b.own[name]) for name in a.own)
         and list(views[0]) == list(views[1])
         and all(torch.equal(views[0][name].images, views[1][name].images) for name in views[0])
     )
@@ -83,7 +91,7 @@ def test_seeds_and_names_tell_streams_apart() -> None:
 
 def test_an_unlabelled_stream_never_opens_an_annotation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(DATA), "instances", lambda self, index: pytest.fail("annotations were opened"))
-    packed = batches(1, labeled=False)[0]
+    packed = batches(1, labeled=False)[0].weak
     assert packed.counts is None
     assert packed.to_batch("cpu", COLOUR).instances is None
     with pytest.raises(pytest.fail.Exception):
@@ -91,7 +99,7 @@ def test_an_unlabelled_stream_never_opens_an_annotation(monkeypatch: pytest.Monk
 
 
 def test_a_batch_is_padded_with_the_colour_that_normalises_to_zero() -> None:
-    packed = next(p for p in batches(8) if len({tuple(s) for s in p.sizes.tolist()}) > 1)
+    packed = next(p.weak for p in batches(8) if len({tuple(s) for s in p.weak.sizes.tolist()}) > 1)
     batch = packed.to_batch("cpu", COLOUR)
     assert all(side % 32 == 0 for side in batch.canvas)
     for image, original, (height, width) in zip(batch.images, packed.images, batch.sizes.tolist(), strict=True):
@@ -103,7 +111,7 @@ def test_a_batch_is_padded_with_the_colour_that_normalises_to_zero() -> None:
 
 
 def test_evaluation_reads_every_image_once_in_order() -> None:
-    packed = list(evaluation_batches(DATA, WeakView((48,), 64), batch_size=4, stride=32))
+    packed = [p.weak for p in evaluation_batches(DATA, WeakView((48,), 64), batch_size=4, stride=32)]
     assert [len(p.names) for p in packed] == [4, 4, 2]
     assert [name for p in packed for name in p.names] == [DATA.images.name(i) for i in range(10)]
     assert all(p.counts is None for p in packed)
@@ -121,8 +129,38 @@ def test_the_strong_view_shares_geometry_and_instances_with_the_weak_one() -> No
 
 
 def test_several_views_of_a_position_are_drawn_apart() -> None:
-    views = batches(1, strong={"strong": StrongView(), "strong2": StrongView()})[0].to_views("cpu", COLOUR)
+    views = batches(1, strong={"strong": STRONG, "strong2": STRONG})[0].to_views("cpu", COLOUR)
     assert list(views) == ["weak", "strong", "strong2"]
     assert not torch.equal(views.strong.images, views.strong2.images)
     alone = batches(1)[0].to_views("cpu", COLOUR)
     assert torch.equal(alone.strong.images, views.strong.images)
+
+
+def test_a_view_may_have_a_geometry_of_its_own() -> None:
+    own = StrongView(PhotometricView(jitter_p=0, grey_p=0, blur_p=0, erase=()), WeakView((40,), 80, 0.5))
+    flips = 0
+    for packed in batches(8, strong={"strong": STRONG, "strong2": own}):
+        views = packed.to_views("cpu", COLOUR)
+        assert torch.equal(views.strong.sizes, views.weak.sizes)
+        assert views.strong2.sizes.amin(1).tolist() == [40] * len(views.weak)
+        assert views.strong2.ids == views.weak.ids
+        names = [DATA.images.name(i) for i in range(len(DATA))]
+        for i, seen in enumerate(views.strong2.labels):  # its boxes are the image's, under its own affine
+            (name,) = views.strong2.ids[i]
+            boxes = DATA.instances(names.index(name)).boxes
+            assert views.strong2.affines is not None
+            torch.testing.assert_close(seen.boxes, transform_boxes(boxes, views.strong2.affines[i]))
+        assert views.weak.affines is not None
+        flips += int(((views.weak.affines[:, 0, 0] < 0) != (views.strong2.affines[:, 0, 0] < 0)).sum())
+    assert 0 < flips < 16  # flipped apart
+    alone = batches(1)[0].to_views("cpu", COLOUR)
+    assert torch.equal(batches(1, strong={"strong": STRONG, "strong2": own})[0].weak.images, batches(1)[0].weak.images)
+    assert len(alone) == 2
+
+
+def test_workers_change_nothing_of_a_view_with_its_own_geometry() -> None:
+    own = StrongView(PhotometricView(), WeakView((40,), 80, 0.5))
+    for here, there in zip(
+        batches(3, strong={"strong": own}), batches(3, strong={"strong": own}, workers=1), strict=True
+    ):
+        assert same(here, there)

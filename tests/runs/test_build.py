@@ -17,7 +17,9 @@ from mixdet.data import open_dataset
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.dataset import Policy as DataPolicy
 from mixdet.data.geometry import WeakView
-from mixdet.data.photometric import StrongView
+from mixdet.data.light_augment import LightAugmentView
+from mixdet.data.photometric import PhotometricView
+from mixdet.data.rand_augment import RandAugmentView
 from mixdet.data.splits import SplitRule
 from mixdet.detectors import BODIES, MIXED_TERMS, ROI_CLS_LOSSES, FasterRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
@@ -47,11 +49,13 @@ from mixdet.recipes.recipe import (
     DataSection,
     DetectorSection,
     EvaluationSection,
+    LightAugmentSection,
     OptimSection,
+    PhotometricSection,
     Policy,
+    RandAugmentSection,
     ScheduleSection,
     SourceSection,
-    StrongSection,
 )
 from mixdet.recipes.section import Key, Section
 from mixdet.runs.build import (
@@ -63,7 +67,7 @@ from mixdet.runs.build import (
     build_tiles,
     training_view,
 )
-from mixdet.runs.streams import build_strong
+from mixdet.runs.streams import build_augmentation
 from mixdet.teaching import Decay
 from mixdet.teaching.decay import Ramp
 from mixdet.training.optim import build_optimizer
@@ -127,10 +131,13 @@ def test_tiles_and_decay_have_the_keys_of_their_classes() -> None:
     assert _defaults(TilesSection) == {f.name: getattr(TileMix(), f.name) for f in fields(TileMix)}
     assert list(DecaySection.model_fields) == [f.name for f in fields(Decay)]
     assert {**_defaults(DecaySection), "value": ...} == _keywords(Decay)
-    own = {f.name: getattr(StrongView(), f.name) for f in fields(StrongView)} | {"erase": True}
-    assert _defaults(StrongSection) == {key: value for key, value in own.items() if key != "sigma"}
-    assert build_strong(StrongSection()) == StrongView()
-    assert build_strong(StrongSection(erase=False, hue=0.2)) == StrongView(hue=0.2, erase=())
+    own = {f.name: getattr(PhotometricView(), f.name) for f in fields(PhotometricView)} | {"erase": True}
+    shown = {key: value for key, value in _defaults(PhotometricSection).items() if key not in ("name", "own_geometry")}
+    assert shown == {key: value for key, value in own.items() if key != "sigma"}
+    assert build_augmentation(PhotometricSection()) == PhotometricView()
+    assert build_augmentation(PhotometricSection(erase=False, hue=0.2)) == PhotometricView(hue=0.2, erase=())
+    assert build_augmentation(RandAugmentSection()) == RandAugmentView()
+    assert build_augmentation(LightAugmentSection()) == LightAugmentView()
 
 
 def test_mix() -> None:

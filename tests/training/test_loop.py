@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mixdet.data.streams import PackedBatch
+from mixdet.data.streams import PackedBatch, PackedImages
 from mixdet.errors import MixdetError
 from mixdet.methods import Method
 from mixdet.structures import Detector, Losses, Step, Stream, Views
@@ -58,9 +58,9 @@ def stream(values: list[int]) -> Iterator[PackedBatch]:
     for value in values:
         images = torch.full((2, 3, 32, 32), value, dtype=torch.uint8)
         names = [f"bright{value}.png", f"also{value}.png"]
-        yield PackedBatch(
-            images, torch.full((2, 2), 32), torch.eye(3).repeat(2, 1, 1), names, None, empty, empty, empty, {}
-        )
+        affines = torch.eye(3).repeat(2, 1, 1)
+        weak = PackedImages(images, torch.full((2, 2), 32), affines, names, None, empty, empty, empty)
+        yield PackedBatch(weak, {}, {})
 
 
 def run(values: list[int], steps: int, **settings: object) -> tuple[MeanColour, list[StepReport]]:

@@ -91,9 +91,9 @@ def resized(height: int, width: int, short: int, long: int) -> tuple[int, int]:
 
 
 def transform_boxes(boxes: Tensor, affine: Tensor) -> Tensor:
-    """(M, 4) xyxy boxes under a (3, 3) affine of scaling, flips and shifts."""
-    x = boxes[:, 0::2] * affine[0, 0] + affine[0, 2]  # (M, 2)
-    y = boxes[:, 1::2] * affine[1, 1] + affine[1, 2]
+    """(M, 4) xyxy boxes under a (3, 3) affine: the smallest boxes around their four corners."""
+    across, down = boxes[:, [0, 2, 0, 2]], boxes[:, [1, 1, 3, 3]]  # (M, 4) corners
+    x, y = (row[0] * across + row[1] * down + row[2] for row in affine[:2])
     return torch.stack([x.amin(1), y.amin(1), x.amax(1), y.amax(1)], dim=1)
 
 

@@ -65,7 +65,7 @@ class Photometric:
         sigmas: (B,) of the blur in pixels; 0 for none.
         patches: (B, P, 4) int64 xyxy erased one after the other; empty ones are none.
         noise: (B,) int64, seed of the noise that fills them.
-        exact: (B,) bool, as in ``StrongView``.
+        exact: (B,) bool, as in ``PhotometricView``.
     """
 
     order: Tensor
@@ -94,8 +94,8 @@ class Photometric:
 
 
 @dataclass(frozen=True)
-class StrongView:
-    """What to draw the strong view of a weak view from; it changes pixels, not geometry.
+class PhotometricView:
+    """Colours, blur and erased patches: what ``Photometric`` is drawn from; geometry stays (an ``Augmentation``).
 
     Attributes:
         jitter_p: chance of colour jitter.

@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView
-from mixdet.data.photometric import Photometric, StrongView
 from mixdet.data.plan import BatchPlan, aspect_groups, class_balanced
+from mixdet.data.strong import Drawn, StrongView, stacked
 from mixdet.errors import MixdetError
 from mixdet.structures import Batch, Instances, Views, keyed_generator, keyed_seed
 
 
-class PackedBatch(NamedTuple):
-    """A batch as it leaves a worker: bytes and flat arrays.
+class PackedImages(NamedTuple):
+    """Images in one geometry, as they leave a worker: bytes and flat arrays.
 
     Attributes:
         images: (B, 3, H, W) uint8, zero-padded.
@@ -32,7 +32,6 @@ class PackedBatch(NamedTuple):
         names: of the images.
         counts: instances of each image, or None for an unlabelled stream.
         boxes, labels, ignored: of all instances in order.
-        photometric: what was drawn for each view that shares this one's geometry.
     """
 
     images: Tensor
@@ -43,12 +42,6 @@ class PackedBatch(NamedTuple):
     boxes: Tensor
     labels: Tensor
     ignored: Tensor
-    photometric: dict[str, Photometric]
-
-    def to_views(self, device: torch.device | str, pad_colour: Tensor) -> Views:
-        """The weak view and those drawn from it, as ``to_batch``."""
-        weak = self.to_batch(device, pad_colour)
-        return Views(weak=weak, **{name: drawn.apply(weak) for name, drawn in self.photometric.items()})
 
     def to_batch(self, device: torch.device | str, pad_colour: Tensor) -> Batch:
         """On ``device``, in [0, 1], with ``pad_colour`` beyond each image."""
@@ -69,14 +62,41 @@ class PackedBatch(NamedTuple):
         return Batch(images, sizes, instances, None, self.affines.to(device), ids, pad_colour.to(device))  # type: ignore[arg-type]
 
 
-class Example(NamedTuple):
-    """One image as a worker reads it: its weak view, and what was drawn for the others."""
+class PackedBatch(NamedTuple):
+    """The views of a batch as they leave a worker.
+
+    Attributes:
+        weak: the weak view.
+        own: by name, the views that have a geometry of their own.
+        drawn: by name, what was drawn for each view beside the weak one.
+    """
+
+    weak: PackedImages
+    own: dict[str, PackedImages]
+    drawn: dict[str, Drawn]
+
+    def to_views(self, device: torch.device | str, pad_colour: Tensor) -> Views:
+        """The weak view and those drawn from it or beside it, as ``PackedImages.to_batch``."""
+        weak = self.weak.to_batch(device, pad_colour)
+        bases = {name: packed.to_batch(device, pad_colour) for name, packed in self.own.items()}
+        return Views(weak=weak, **{name: drawn.apply(bases.get(name, weak)) for name, drawn in self.drawn.items()})
+
+
+class Seen(NamedTuple):
+    """One image in one geometry: pixels, annotations or None, and the (3, 3) affine from the original."""
 
     image: Tensor
     instances: Instances | None
     affine: Tensor
+
+
+class Example(NamedTuple):
+    """One image as a worker reads it: the weak view, those of a geometry of their own, and what was drawn for each."""
+
     name: str
-    photometric: dict[str, Photometric]
+    weak: Seen
+    own: dict[str, Seen]
+    drawn: dict[str, Drawn]
 
 
 class ViewedImages(Dataset[Example | MixdetError]):
@@ -100,17 +120,21 @@ class ViewedImages(Dataset[Example | MixdetError]):
         """Views of one image, or why there are none; ``key`` is (position in the stream, index in the data set)."""
         position, index = key
         instances = self.dataset.instances(index) if self.labeled else None
-        generator = keyed_generator(self.seed, position)
         try:
             image = self.dataset.image(index)
         except MixdetError as fault:  # raised in a worker it would arrive as the text of a traceback
             return fault
-        image, instances, affine = self.view(image, instances, generator)
-        drawn = {
-            name: strong.draw(image.shape[1], image.shape[2], keyed_generator(self.seed, name, position))
+        weak = Seen(*self.view(image, instances, keyed_generator(self.seed, position)))
+        own = {
+            name: Seen(*strong.geometry(image, instances, keyed_generator(self.seed, name, "geometry", position)))
             for name, strong in self.strong.items()
+            if strong.geometry is not None
         }
-        return Example(image, instances, affine, self.dataset.images.name(index), drawn)
+        drawn = {}
+        for name, strong in self.strong.items():
+            height, width = own.get(name, weak).image.shape[1:]
+            drawn[name] = strong.augmentation.draw(height, width, keyed_generator(self.seed, name, position))
+        return Example(self.dataset.images.name(index), weak, own, drawn)
 
 
 class Collate:
@@ -125,23 +149,28 @@ class Collate:
             if isinstance(example, MixdetError):
                 return example
             examples.append(example)
-        sizes = torch.tensor([example.image.shape[-2:] for example in examples])
+        names = [example.name for example in examples]
+        own = {name: self._packed(names, [e.own[name] for e in examples]) for name in examples[0].own}
+        drawn = {name: stacked([e.drawn[name] for e in examples]) for name in examples[0].drawn}
+        return PackedBatch(self._packed(names, [e.weak for e in examples]), own, drawn)
+
+    def _packed(self, names: list[str], seen: list[Seen]) -> PackedImages:
+        sizes = torch.tensor([one.image.shape[-2:] for one in seen])
         height, width = (int(-(-side // self.stride) * self.stride) for side in sizes.amax(0).tolist())
-        images = torch.zeros(len(examples), 3, height, width, dtype=torch.uint8)
-        for canvas, example in zip(images, examples, strict=True):
-            canvas[:, : example.image.shape[1], : example.image.shape[2]] = example.image
-        labelled = [example.instances for example in examples if example.instances is not None]
+        images = torch.zeros(len(seen), 3, height, width, dtype=torch.uint8)
+        for canvas, one in zip(images, seen, strict=True):
+            canvas[:, : one.image.shape[1], : one.image.shape[2]] = one.image
+        labelled = [one.instances for one in seen if one.instances is not None]
         merged = Instances.concat(labelled) if labelled else Instances.empty()
-        return PackedBatch(
+        return PackedImages(
             images,
             sizes,
-            torch.stack([example.affine for example in examples]),
-            [example.name for example in examples],
+            torch.stack([one.affine for one in seen]),
+            names,
             [len(i) for i in labelled] if labelled else None,
             merged.boxes,
             merged.labels,
             merged.ignored,
-            {name: Photometric.stack([e.photometric[name] for e in examples]) for name in examples[0].photometric},
         )
 
 
@@ -190,7 +219,7 @@ def stream_batches(
         view: the weak view.
         name: of the stream; part of every key.
         labeled: whether annotations are read.
-        strong: further views, drawn from the weak one.
+        strong: further views by name.
         batch_size: images a step, over all shards.
         shards: how many shards a step is cut into.
         own_shards: those of this process.

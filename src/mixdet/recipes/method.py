@@ -18,6 +18,7 @@ from mixdet.recipes.section import (
     Text,
     Unit,
     Whole,
+    told_by_name,
 )
 
 MixPreset = Literal["lossmix", "union", "noise", "half", "swapped", "cutmix", "mosaic"]
@@ -322,15 +323,10 @@ class MUMSection(TeacherSection):
         return self.tiles
 
 
-def _method_name(value: Any) -> str:
-    name = value.get("name", "supervised") if isinstance(value, dict) else getattr(value, "name", None)
-    return name if isinstance(name, str) else "supervised"
-
-
 MethodChoice = Annotated[
     Annotated[SupervisedSection, Tag("supervised")]
     | Annotated[CSDSection, Tag("csd")]
     | Annotated[UnbiasedTeacherSection, Tag("unbiased_teacher")]
     | Annotated[MUMSection, Tag("mum")],
-    Discriminator(_method_name),
+    told_by_name("supervised"),
 ]

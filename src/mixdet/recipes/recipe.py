@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, Tag, model_validator
 
 from mixdet.recipes.checks import faults
 from mixdet.recipes.method import MethodChoice, SupervisedSection
 from mixdet.recipes.render import render
 from mixdet.recipes.section import (
+    Choice,
     Count,
     DecayValue,
     NonNegative,
@@ -24,6 +25,7 @@ from mixdet.recipes.section import (
     Unit,
     Whole,
     disagreement,
+    told_by_name,
 )
 
 Policy = Literal["keep", "drop", "ignore"]
@@ -93,9 +95,20 @@ class PoolSection(Section):
     """Folder that the lines of a text file are relative to; null for its own."""
 
 
-class StrongSection(Section):
-    """The strong view: pixels of the weak one changed. As it stands, Unbiased Teacher's."""
+class StrongSection(Choice):
+    """The strong view; a bare string is short for its name."""
 
+    bare: ClassVar[str] = "name"
+
+    own_geometry: bool = False
+    """Resize, flip and crop anew, apart from the weak view; labels are moved from one to the other."""
+
+
+class PhotometricSection(StrongSection):
+    """Colours, blur and erased patches: Unbiased Teacher's strong view."""
+
+    name: Literal["photometric"] = "photometric"
+    """Which augmentation."""
     jitter_p: Unit = 0.8
     """Chance of colour jitter."""
     brightness: Unit = 0.4
@@ -114,6 +127,28 @@ class StrongSection(Section):
     """Three passes of erased patches (Cutout)."""
     exact: bool = False
     """torchvision's own operations, slower; hue differs from the default's."""
+
+
+class RandAugmentSection(StrongSection):
+    """A colour operation, an affine of the image or within an object, and squares: STAC's strong view."""
+
+    name: Literal["rand_augment"] = "rand_augment"
+    """Which augmentation."""
+
+
+class LightAugmentSection(StrongSection):
+    """Small holes and rare, mild changes of pixels: Instant Teaching's strong view."""
+
+    name: Literal["light_augment"] = "light_augment"
+    """Which augmentation."""
+
+
+StrongChoice = Annotated[
+    Annotated[PhotometricSection, Tag("photometric")]
+    | Annotated[RandAugmentSection, Tag("rand_augment")]
+    | Annotated[LightAugmentSection, Tag("light_augment")],
+    told_by_name("photometric"),
+]
 
 
 class DataSection(Section):
@@ -145,7 +180,7 @@ class DataSection(Section):
     """Chance of a horizontal flip."""
     crop: Share = 1.0
     """Training: smallest share of either side that is left by a random crop; 1 for no crop."""
-    strong: StrongSection = StrongSection()
+    strong: StrongChoice = PhotometricSection()
     """The strong view, for the methods that use one."""
     aspect_grouping: bool = True
     """Wide images in one batch, tall ones in another: less padding."""

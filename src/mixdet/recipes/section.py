@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 T = TypeVar("T")
@@ -81,6 +81,18 @@ class Section(BaseModel):
 
 class Choice(Section):
     """One of several sections told apart by ``name``: naming another on the command line starts the section afresh."""
+
+
+def told_by_name(default: str) -> Discriminator:
+    """How pydantic finds the section that is meant: by its ``name``, ``default`` where none is written."""
+
+    def name_of(value: Any) -> str:
+        if isinstance(value, str):  # short for the name
+            return value
+        name = value.get("name", default) if isinstance(value, dict) else getattr(value, "name", None)
+        return name if isinstance(name, str) else default
+
+    return Discriminator(name_of)
 
 
 @dataclass(frozen=True)

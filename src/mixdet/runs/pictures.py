@@ -39,9 +39,9 @@ def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Ba
     stream = open_stream(recipe, data, seen, own_shards=range(1), start=0, stride=stride)
     batches: list[Batch] = []
     for step, packed in enumerate(stream):
-        batch = packed.to_views("cpu", packed.images.new_zeros(3).float()).joined(views)
+        batch = packed.to_views("cpu", packed.weak.images.new_zeros(3).float()).joined(views)
         if mixed is not None:
-            some = mixed.images(len(packed.names))
+            some = mixed.images(len(packed.weak.names))
             first = batch.select(range(some))
             batches.append(build_mix(mixed.mix)(first, first, keyed_generator(recipe.seed, step, 0, "method")))
             batch = batch.select(range(some, len(batch)))
@@ -81,7 +81,7 @@ def draw_tiled(recipe: Recipe, tiles_section: TilesSection, data: Data, count: i
     pictures: list[Image.Image] = []
     captions: list[str] = []
     for step, packed in enumerate(stream):
-        both = packed.to_views("cpu", packed.images.new_zeros(3).float())
+        both = packed.to_views("cpu", packed.weak.images.new_zeros(3).float())
         tiles = tile_mix.draw(both.weak.images.shape, stride, keyed_generator(recipe.seed, step, 0, "method"))
         fed = both.weak if not recipe.method.unlabeled and recipe.method.views == "weak" else both.strong
         mixed = fed.images if tiles is None else mix_tiles(fed.images, tiles)

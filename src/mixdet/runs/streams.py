@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mixdet.data.photometric import StrongView
+from mixdet.data.light_augment import LightAugmentView
+from mixdet.data.photometric import PhotometricView
+from mixdet.data.rand_augment import RandAugmentView
 from mixdet.data.streams import PackedBatch, stream_batches
+from mixdet.data.strong import Augmentation, StrongView
 from mixdet.recipes.checks import unlabeled_batch
-from mixdet.recipes.recipe import Recipe, StrongSection
+from mixdet.recipes.recipe import PhotometricSection, RandAugmentSection, Recipe, StrongSection
 from mixdet.runs.build import Data, training_view
 from mixdet.structures import Stream
 
@@ -26,10 +29,11 @@ def open_stream(
         stride: canvas sides are multiples of it.
     """
     section, dataset = recipe.data, data.of_stream(stream.name)
-    strong = build_strong(section.strong)
+    view = training_view(section)
+    strong = StrongView(build_augmentation(section.strong), view if section.strong.own_geometry else None)
     return stream_batches(
         dataset,
-        training_view(section),
+        view,
         name=stream.name,
         labeled=stream.labeled,
         strong=dict.fromkeys(stream.views, strong),
@@ -45,18 +49,20 @@ def open_stream(
     )
 
 
-def build_strong(section: StrongSection) -> StrongView:
-    """The strong view of a section."""
-    view = StrongView()
-    return StrongView(
-        section.jitter_p,
-        section.brightness,
-        section.contrast,
-        section.saturation,
-        section.hue,
-        section.grey_p,
-        section.blur_p,
-        view.sigma,
-        view.erase if section.erase else (),
-        section.exact,
-    )
+def build_augmentation(section: StrongSection) -> Augmentation:
+    """What the strong view of a section does to pixels."""
+    if isinstance(section, PhotometricSection):
+        view = PhotometricView()
+        return PhotometricView(
+            section.jitter_p,
+            section.brightness,
+            section.contrast,
+            section.saturation,
+            section.hue,
+            section.grey_p,
+            section.blur_p,
+            view.sigma,
+            view.erase if section.erase else (),
+            section.exact,
+        )
+    return RandAugmentView() if isinstance(section, RandAugmentSection) else LightAugmentView()

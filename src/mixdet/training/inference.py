@@ -41,9 +41,9 @@ def detect(
     try:
         view = WeakView((short_side,), long_side)
         for packed in evaluation_batches(dataset, view, batch_size=batch_size, stride=detector.stride, workers=workers):
-            batch = packed.to_batch(device, detector.pad_colour)
+            batch = packed.weak.to_batch(device, detector.pad_colour)
             found = detector.predict(detector.features(batch.images), batch)
-            for detections, affine in zip(found, packed.affines, strict=True):
+            for detections, affine in zip(found, packed.weak.affines, strict=True):
                 yield to_original(detections.to("cpu"), affine)
     finally:
         module.train(training)

@@ -110,7 +110,7 @@ def train(
                     losses: Losses = wrapped(step=step, **views)
                 _collect(values, losses, views, index, len(own))
                 (losses.total * (world.size / shards)).backward()
-            images += world.size * sum(len(p.names) for p in packed.values())
+            images += world.size * sum(len(p.weak.names) for p in packed.values())
         norm = None if clip_norm is None else _clipped(parameters, clip_norm, index)
         optimizer.step()
         method.after_step(step)
