@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 
 from mixdet.errors import MixdetError
 from mixdet.recipes import Recipe, load_recipe, notes, recipe_names
-from mixdet.recipes.section import leaves
+from mixdet.recipes.section import Key, leaves
 
+METHOD_SECTIONS = Key.of(Recipe).child("method").sections  # type: ignore[union-attr]
+
+METHODS = ", ".join(get_args(s.model_fields["name"].annotation)[0] for s in METHOD_SECTIONS)
 PRESETS = "lossmix, union, noise, half, swapped, cutmix, mosaic"
 LINES = [
     # unknown keys, in sections, in unions, at the top
@@ -29,7 +33,7 @@ LINES = [
     ("method.mix=5", f"method.mix=5: must be one of {PRESETS}, or null"),
     (
         "method.name=supervize",
-        "method.name=supervize: must be one of supervised, csd, unbiased_teacher, mum; did you mean 'supervised'?",
+        f"method.name=supervize: must be one of {METHODS}; did you mean 'supervised'?",
     ),
     ("method.mix.lam.name=bta", "method.mix.lam.name=bta: must be one of beta, uniform, fixed; did you mean "),
     ("method.name=mum", "method.name='mum': learns from unlabelled images too; give them: data.unlabeled=FOLDER"),

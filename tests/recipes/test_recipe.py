@@ -26,7 +26,7 @@ def _model_fields() -> list[tuple[str, str | None]]:
     return found
 
 
-def test_there_are_the_four_recipes() -> None:
+def test_the_shipped_recipes() -> None:
     assert recipe_names() == (
         "bccd",
         "lossmix_coco",
@@ -34,6 +34,7 @@ def test_there_are_the_four_recipes() -> None:
         "mum",
         "mum_small",
         "quickstart",
+        "stac_small",
         "unbiased_teacher",
     )
 

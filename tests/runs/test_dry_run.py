@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from mixdet.cli.main import main
@@ -180,8 +181,6 @@ def test_rows_that_replace_the_same_say_so_once(temporary: Path, capsys: pytest.
 
 
 def test_a_row_that_does_not_run_is_named(temporary: Path) -> None:
-    from rich.console import Console
-
     recipe = load_recipe(None, [*QUICK, "data.labeled=mine"])
     with pytest.raises(MixdetError, match=r"^r1: mine: no stand-in for data of this form"):
         dry_runs([("r1", recipe)], Console(quiet=True))
@@ -193,6 +192,14 @@ def test_a_teacher_begins_after_its_burn_in(name: str, temporary: Path) -> None:
     assert run.phases == ("plain", "plain", "taught")  # warm-up, the rest of the burn-in, the teacher
     assert all(0 < loss < 50 for loss in run.losses)
     assert run.evaluation is not None
+
+
+def test_each_stage_is_run(temporary: Path) -> None:
+    words = ["detector.body=tiny", "detector.weights=none", "detector.frozen_stages=0"]
+    runs = dry_runs([("stac", load_recipe("stac_small", words))], Console(quiet=True))
+    assert [run.name for run in runs] == ["stac, stage supervised", "stac, stage student"]
+    assert [run.phases for run in runs] == [("plain", "plain")] * 2
+    assert "data.unlabeled.labels=" in runs[1].replaced
 
 
 def test_the_unlabelled_batch_becomes_small_too(temporary: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import glob
 import math
 import os
 import posixpath
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,53 @@ def read_coco(path: str | os.PathLike[str], images: str | os.PathLike[str] | Non
         areas=_areas(rows, boxes),
         crowd=np.fromiter((bool(row.iscrowd) for row in rows), bool, len(rows)),
         notes=notes + clipped,
+    )
+
+
+def read_labels(
+    path: str | os.PathLike[str], pool: DetectionDataset, classes: Sequence[str], category_ids: NDArray[np.int64]
+) -> DetectionDataset:
+    """The images of ``pool`` that a COCO file names, with its boxes: labels that a detector gave.
+
+    Args:
+        path: the JSON; ``file_name`` is an image's name in ``pool``. Scores are not read.
+        pool: images without annotations.
+        classes: what is trained on; the file's categories are matched by name.
+        category_ids: their ids.
+
+    Raises:
+        MixdetError: as ``read_coco``; an image that is not in ``pool``; a category that is not in ``classes``; no box.
+    """
+    file, shown = parse_coco(path), quoted(path)
+    rows = file.annotations
+    if not rows:
+        raise MixdetError(f"{shown}: annotations = []; there is nothing to learn from: lower the score boxes need")
+    names, ids = _categories(shown, file.categories)
+    if unknown := [name for name in names if name not in classes]:
+        raise MixdetError(f"{shown}: category {quoted(repr(unknown[0]))} is no class of data.labeled; remove it")
+    positions, _, _ = _images(shown, file.images)
+    place = {pool.images.name(i): i for i in range(len(pool))}
+    for image in file.images:
+        if image.file_name not in place:
+            name = quoted(repr(image.file_name))
+            raise MixdetError(
+                f"{shown}: image {quoted(str(image.id))}: file_name = {name} is no image of {pool.name}; label the "
+                "images anew"
+            )
+    chosen = pool.subset([place[image.file_name] for image in file.images])
+    index = _image_index(shown, rows, positions)
+    boxes, clipped = _boxes(shown, rows, chosen.sizes[index])
+    of_class = np.array([list(classes).index(name) for name in names], np.int64)
+    return DetectionDataset.from_rows(
+        pool.name,
+        chosen.images,
+        classes,
+        sizes=chosen.sizes,
+        image_index=index,
+        boxes=boxes,
+        labels=of_class[_labels(shown, rows, ids)],
+        category_ids=category_ids,
+        notes=clipped,
     )
 
 

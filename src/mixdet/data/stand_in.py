@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mixdet.data.dataset import DetectionDataset
 from mixdet.data.images import quoted
 from mixdet.data.voc import VOC_CLASSES, voc_folders
 from mixdet.errors import MixdetError
@@ -185,6 +186,21 @@ def stand_in_pool(path: str, images: str | None, root: Path, count: int, seed: i
     listed = folder / Path(path).name
     listed.write_text("".join(f"{name}\n" for name in names), "utf-8")
     return str(listed), None
+
+
+def stand_in_labels(pool: DetectionDataset, classes: Sequence[str], path: Path) -> str:
+    """Write a COCO file of one box in each image of ``pool``, classes in turn; its path."""
+    images = [
+        {"id": i + 1, "file_name": pool.images.name(i), "width": int(w), "height": int(h)}
+        for i, (h, w) in enumerate(pool.sizes)
+    ]
+    annotations = [
+        {"id": i + 1, "image_id": i + 1, "category_id": i % len(classes) + 1, "bbox": [w / 4, h / 4, w / 2, h / 2]}
+        for i, (h, w) in enumerate(pool.sizes.tolist())
+    ]
+    categories = [{"id": k, "name": name} for k, name in enumerate(classes, start=1)]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}), "utf-8")
+    return str(path)
 
 
 def _name(folder: Path) -> str:

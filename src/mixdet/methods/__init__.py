@@ -3,14 +3,16 @@
 from mixdet.methods.csd import CSD
 from mixdet.methods.method import Method
 from mixdet.methods.mum import MUM
+from mixdet.methods.stac import STAC
 from mixdet.methods.supervised import Supervised
 from mixdet.methods.unbiased_teacher import UnbiasedTeacher
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "csd": CSD,
+    "stac": STAC,
     "unbiased_teacher": UnbiasedTeacher,
     "mum": MUM,
 }
 
-__all__ = ["CSD", "METHODS", "MUM", "Method", "Supervised", "UnbiasedTeacher"]
+__all__ = ["CSD", "METHODS", "MUM", "STAC", "Method", "Supervised", "UnbiasedTeacher"]

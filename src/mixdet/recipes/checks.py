@@ -30,6 +30,7 @@ def faults(recipe: Recipe) -> list[Fault]:
     return [
         *_shards(recipe),
         *_pool(recipe),
+        *_stages(recipe),
         *_tiles(recipe),
         *_ramp(recipe),
         *_baseline(recipe),
@@ -84,6 +85,30 @@ def _pool(recipe: Recipe) -> Iterator[Fault]:
             ("method.name", "data.unlabeled"),
             "learns from unlabelled images too; give them: data.unlabeled=FOLDER, or a text file that names them",
         )
+    elif method.offline and not recipe.stages and recipe.data.unlabeled and recipe.data.unlabeled.labels is None:
+        yield Fault(
+            ("method.name", "data.unlabeled.labels"),
+            "learns from labels that an earlier stage gave; start from a recipe with stages, such as stac, or give "
+            "data.unlabeled.labels=FILE",
+        )
+
+
+def _stages(recipe: Recipe) -> Iterator[Fault]:
+    names: list[str] = []
+    for index, stage in enumerate(recipe.stages):
+        key = f"stages.{index}"
+        if stage.name in names:
+            yield Fault((f"{key}.name",), "names two stages; names must differ")
+        if stage.labels is not None:
+            for name in stage.labels.by:
+                if name not in names:
+                    earlier = f"one of {', '.join(names)}" if names else "an earlier stage, and there is none"
+                    yield Fault((f"{key}.labels.by",), f"names {name!r}, which must be {earlier}")
+            if recipe.data.unlabeled is None:
+                yield Fault((f"{key}.labels", "data.unlabeled"), "labels unlabelled images; give data.unlabeled=FOLDER")
+        names.append(stage.name)
+    if recipe.stages and recipe.run.baseline:
+        yield Fault(("run.baseline", "stages"), "does not go with stages, the first of which is a baseline; use false")
 
 
 def _tiles(recipe: Recipe) -> Iterator[Fault]:

@@ -14,6 +14,7 @@ from mixdet.recipes.overrides import COMMAND_LINE, Origin, Tree, apply_overrides
 from mixdet.recipes.recipe import Recipe
 from mixdet.recipes.render import render
 from mixdet.recipes.section import Key
+from mixdet.recipes.stage import StageSection
 from mixdet.recipes.yaml_text import LONGEST, parse
 
 QUICKSTART = "quickstart"
@@ -45,6 +46,22 @@ class Resolved:
         return render(self.recipe.model_dump(mode="json"), {p: o.place for p, o in self.origins.items()})
 
 
+def stage_recipe(recipe: Recipe, stage: StageSection, root: Path) -> Recipe:
+    """What one of a recipe's ``stages`` runs: the recipe with the stage's overrides, in its folder below ``root``.
+
+    Raises:
+        MixdetError: an override that does not fit, in one line that names the stage.
+    """
+    place = f"stage {stage.name}"
+    values = recipe.model_dump(mode="json") | {"stages": []}
+    values["run"] |= {"out": str(root / stage.name)}
+    if stage.labels is not None:
+        values["data"]["unlabeled"] |= {"labels": str(root / "labels" / f"{stage.name}.json")}
+    tree = Tree(values, place=place)
+    apply_overrides(tree, Key.of(Recipe), stage.overrides, place)
+    return validate(Recipe, tree)
+
+
 def recipe_names() -> tuple[str, ...]:
     """Names of the recipes that come with mixdet."""
     return shipped_names("mixdet.recipes")
@@ -69,7 +86,10 @@ def resolve(name: str | Path | None, layers: Sequence[Layer] = ()) -> Resolved:
     for layer in layers:
         apply_overrides(tree, Key.of(Recipe), layer.overrides, layer.place)
     written = {p: o for p, o in tree.origins.items() if not isinstance(tree.at(p), dict)}
-    return Resolved(validate(Recipe, tree), written)
+    recipe = validate(Recipe, tree)
+    for stage in recipe.stages:
+        stage_recipe(recipe, stage, Path())
+    return Resolved(recipe, written)
 
 
 def read_tree(name: str | Path, package: str, kind: str) -> Tree:

@@ -134,9 +134,11 @@ class MethodSection(Choice):
 
     Attributes:
         unlabeled: whether unlabelled images are read.
+        offline: whether these carry labels, which an earlier stage gave.
     """
 
     unlabeled: ClassVar[bool] = False
+    offline: ClassVar[bool] = False
 
     @property
     def views(self) -> LabeledViews:
@@ -300,6 +302,20 @@ class CSDSection(MethodSection):
     """Regions compared in each image."""
 
 
+class STACSection(MethodSection):
+    """STAC: learn from labels that an earlier detector gave once, under strong augmentation."""
+
+    unlabeled: ClassVar[bool] = True
+    offline: ClassVar[bool] = True
+
+    name: Literal["stac"] = "stac"
+    """The method."""
+    unsup_weight: NonNegative = 2.0
+    """Weight of the losses on unlabelled images."""
+    ema_decay: DecayValue | None = None
+    """Decay of an EMA teacher beside the student; null for none."""
+
+
 class UnbiasedTeacherSection(TeacherSection):
     """Unbiased Teacher: a student and its moving average teach each other."""
 
@@ -326,6 +342,7 @@ class MUMSection(TeacherSection):
 MethodChoice = Annotated[
     Annotated[SupervisedSection, Tag("supervised")]
     | Annotated[CSDSection, Tag("csd")]
+    | Annotated[STACSection, Tag("stac")]
     | Annotated[UnbiasedTeacherSection, Tag("unbiased_teacher")]
     | Annotated[MUMSection, Tag("mum")],
     told_by_name("supervised"),

@@ -27,6 +27,7 @@ from mixdet.recipes.section import (
     disagreement,
     told_by_name,
 )
+from mixdet.recipes.stage import StageSection
 
 Policy = Literal["keep", "drop", "ignore"]
 
@@ -93,6 +94,8 @@ class PoolSection(Section):
     """Folder of images, text file naming them, VOC folder and split, or scenes; those of data.labeled are left out."""
     images: Text | None = None
     """Folder that the lines of a text file are relative to; null for its own."""
+    labels: Text | None = None
+    """COCO file with labels of these images, as a recipe's stages write it; only the images in it are used."""
 
 
 class StrongSection(Choice):
@@ -277,6 +280,8 @@ class Recipe(Section):
     """Where and on what."""
     seed: Whole = 0
     """Seed of every random draw."""
+    stages: tuple[StageSection, ...] = ()
+    """Fits one after the other, in place of a single one; the last one's weights are the run's."""
 
     @model_validator(mode="after")
     def _agreed(self) -> Self:
@@ -284,7 +289,7 @@ class Recipe(Section):
             first = found[0]
             value: object = self
             for name in first.keys[0].split("."):
-                value = getattr(value, name)
+                value = value[int(name)] if isinstance(value, tuple) else getattr(value, name)
             raise disagreement(first.keys, value, first.problem, len(found) - 1)
         return self
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mixdet.data.check import check_images
+from mixdet.data.coco import read_labels
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView, resized
 from mixdet.data.sources import open_dataset
@@ -19,7 +20,7 @@ from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors import ROI_CLS_LOSSES, FasterRCNN, build_backbone
 from mixdet.errors import MixdetError
 from mixdet.evaluation import match_classes
-from mixdet.methods import CSD, MUM, Method, Supervised, UnbiasedTeacher
+from mixdet.methods import CSD, MUM, STAC, Method, Supervised, UnbiasedTeacher
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
 from mixdet.mixing.tiles import BACKBONE, NECK
@@ -30,6 +31,7 @@ from mixdet.recipes.method import (
     MethodSection,
     MixSection,
     MUMSection,
+    STACSection,
     SupervisedSection,
     TeacherSection,
     TilesSection,
@@ -127,12 +129,14 @@ class Data:
 
 
 def build_pool(section: PoolSection, labeled: DetectionDataset) -> DetectionDataset:
-    """The unlabelled images of a section, without those of ``labeled``.
+    """The unlabelled images of a section, without those of ``labeled``; with labels where the section has some.
 
     Raises:
         MixdetError: any defect, in one line; nothing left.
     """
     pool = open_unlabeled(section.path, section.images)
+    if section.labels is not None:
+        pool = read_labels(section.labels, pool, labeled.classes, labeled.category_ids)
     rest = left_out(pool, labeled)
     if len(rest) == 0:
         raise MixdetError(
@@ -213,6 +217,8 @@ def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
         )
     if isinstance(section, CSDSection):
         return CSD(detector, section.consistency_weight, section.proposals)
+    if isinstance(section, STACSection):
+        return STAC(detector, section.unsup_weight, section.ema_decay)
     if isinstance(section, MUMSection):
         return MUM(detector, build_tiles(section.tiles, detector.stages), **_teacher_keywords(section))
     if isinstance(section, UnbiasedTeacherSection):

@@ -21,8 +21,9 @@ from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.infer import load_trained, write_detections
 from mixdet.runs.pictures import draw_found, draw_inputs, draw_tiled, mixed_inputs, picture_names, save_picture
+from mixdet.runs.pipeline import run_stages
 from mixdet.structures import Detections
-from mixdet.training.distributed import is_spawned, join_world, leave_world
+from mixdet.training.distributed import World, is_spawned, join_world, leave_world
 
 PREVIEW_COUNT = 8
 
@@ -47,7 +48,7 @@ def train(
     _one_of_many(resolved)
     world = join_world(resolved.run.device)
     try:
-        return fit(resolved, name, world=world, console=console or Console(quiet=True))
+        return _fitted(resolved, name, world, console or Console(quiet=True))
     finally:
         leave_world()
 
@@ -64,9 +65,14 @@ def resume(run: str | Path, overrides: Sequence[str] = (), console: Console | No
     _one_of_many(recipe)
     world = join_world(recipe.run.device)
     try:
-        return fit(recipe, folder.root.name, world=world, console=console or Console(quiet=True), resume=folder)
+        return _fitted(recipe, folder.root.name, world, console or Console(quiet=True), folder)
     finally:
         leave_world()
+
+
+def _fitted(recipe: Recipe, name: str, world: World, console: Console, resume: RunFolder | None = None) -> FitResult:
+    """One fit, or all stages of a recipe that has some."""
+    return (run_stages if recipe.stages else fit)(recipe, name, world=world, console=console, resume=resume)
 
 
 def _one_of_many(recipe: Recipe) -> None:

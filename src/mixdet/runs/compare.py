@@ -69,7 +69,8 @@ def run_rows(
             results.parent.mkdir(parents=True, exist_ok=True)
             with results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(known[key])) + "\n")
-            shutil.rmtree(own / "checkpoints")
+            for checkpoints in [*own.rglob("checkpoints")]:
+                shutil.rmtree(checkpoints)
     return [known[entry.name, seed, digest(recipes[entry.name, seed])] for entry in entries for seed in seeds]
 
 
@@ -130,9 +131,11 @@ def _train(recipe: Recipe, folder: Path, console: Console) -> Evaluation | None:
 
 def _resumable(folder: Path, wanted: str) -> bool:
     """Whether ``folder`` holds a run of the recipe with that digest, with a checkpoint to go on from."""
-    if not (folder / "recipe.yaml").is_file() or not any((folder / "checkpoints").glob("step-*")):
+    if not (folder / "recipe.yaml").is_file():
         return False
-    return digest(RunFolder.open(folder)[1]) == wanted
+    recipe = RunFolder.open(folder)[1]
+    begun = bool(recipe.stages) or any((folder / "checkpoints").glob("step-*"))
+    return begun and digest(recipe) == wanted
 
 
 def _cpu_seconds() -> float:

@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from mixdet.data.stand_in import stand_in, stand_in_pool
+from mixdet.data.sources import open_dataset
+from mixdet.data.stand_in import stand_in, stand_in_labels, stand_in_pool
+from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation
+from mixdet.recipes.load import stage_recipe
 from mixdet.recipes.recipe import Recipe, SourceSection
 from mixdet.recipes.yaml_text import dump_value
 from mixdet.runs import commands
@@ -63,13 +66,13 @@ class DryRun:
 
 
 def dry_runs(recipes: Iterable[tuple[str, Recipe]], console: Console) -> list[DryRun]:
-    """Dry-run recipes one after the other and say how it went; what was replaced is said where it changes.
+    """Dry-run recipes, each of their stages, and say how it went; what was replaced is said where it changes.
 
     Raises:
         MixdetError: one does not run; the line begins with its name.
     """
     done: list[DryRun] = []
-    for name, recipe in recipes:
+    for name, recipe in (part for whole in recipes for part in _parts(*whole)):
         try:
             run = dry_run(name, recipe)
         except MixdetError as error:
@@ -81,6 +84,13 @@ def dry_runs(recipes: Iterable[tuple[str, Recipe]], console: Console) -> list[Dr
         console.print(str(run), highlight=False, soft_wrap=True, markup=False)
         done.append(run)
     return done
+
+
+def _parts(name: str, recipe: Recipe) -> list[tuple[str, Recipe]]:
+    """The recipe, or those of its stages; labels between them are stand-ins too."""
+    if not recipe.stages:
+        return [(name, recipe)]
+    return [(f"{name}, stage {stage.name}", stage_recipe(recipe, stage, Path("stages"))) for stage in recipe.stages]
 
 
 def dry_run(name: str, recipe: Recipe) -> DryRun:
@@ -133,6 +143,10 @@ def shrunk(recipe: Recipe, folder: Path) -> Recipe:
         pool = recipe.data.unlabeled
         path, images = stand_in_pool(pool.path, pool.images, folder, IMAGES["labeled"], seed=len(IMAGES))
         data["unlabeled"] = {"path": path, "images": images}
+        if pool.labels is not None:
+            classes = open_dataset(data["labeled"]["path"], data["labeled"]["images"]).classes
+            labels = stand_in_labels(open_unlabeled(path, images), classes, folder / "labels.json")
+            data["unlabeled"]["labels"] = labels
     step_of = _phases(recipe)
     schedule["steps"] = step_of[recipe.schedule.steps]
     schedule["milestones"] = [step_of[step] for step in recipe.schedule.milestones]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,15 +40,17 @@ class Trained:
 
     def detect(self, dataset: DetectionDataset, batch_size: int = 8) -> list[Detections]:
         """Detections of every image of ``dataset``, in its pixels; labels index ``card.classes``."""
-        return list(
-            detect(
-                self.detector,
-                dataset,
-                short_side=self.card.short_side,
-                long_side=self.card.long_side,
-                device=self.device,
-                batch_size=batch_size,
-            )
+        return list(self.stream(dataset, batch_size))
+
+    def stream(self, dataset: DetectionDataset, batch_size: int = 8) -> Iterator[Detections]:
+        """``detect``, image by image."""
+        return detect(
+            self.detector,
+            dataset,
+            short_side=self.card.short_side,
+            long_side=self.card.long_side,
+            device=self.device,
+            batch_size=batch_size,
         )
 
 

@@ -63,6 +63,14 @@ class World:
             values /= self.size
         return values
 
+    def shared(self, text: str) -> str:
+        """``text`` of the first process, in all of them."""
+        if self.size == 1:
+            return text
+        texts = [text]
+        dist.broadcast_object_list(texts)
+        return texts[0]
+
     def barrier(self) -> None:
         """Wait for the others."""
         if self.size > 1:

@@ -1,0 +1,33 @@
+"""The schema of a recipe's ``stages``: fits one after the other, with labelling between them (STAC, Multi Phase)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mixdet.recipes.section import Section, Text, Unit
+
+
+class LabelsSection(Section):
+    """How the unlabelled images are labelled before a stage, once and for all of it."""
+
+    by: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """Stages whose weights label."""
+    rule: Literal["threshold", "fallback"] = "threshold"
+    """Boxes that are kept: those at or above score_threshold, or, where an image has none, its best (STAC)."""
+    score_threshold: Unit = 0.9
+    """Score a box needs."""
+    empty: bool = False
+    """Whether images without a box are kept, as background."""
+
+
+class StageSection(Section):
+    """One fit: the recipe with some overrides."""
+
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    """Name of its folder within the run's."""
+    overrides: tuple[Text, ...] = ()
+    """``key=value`` words, laid over the recipe."""
+    labels: LabelsSection | None = None
+    """How data.unlabeled is labelled before; null for not."""

@@ -1,0 +1,151 @@
+"""Stages: fit, label, fit; interrupted anywhere and resumed, the same parameters."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mixdet.errors import MixdetError
+from mixdet.recipes import Recipe, load_recipe
+from mixdet.runs import commands, pipeline
+from mixdet.training.weights import read_card, read_weights
+from recipes_for_tests import QUICK, quick_recipe
+
+POOL = "data.unlabeled=scenes:photo/train,count=20,size=96"  # eight of them not labelled
+STAGES = (
+    "stages=[{name: first, overrides: ['method={name: supervised}', data.unlabeled=null, schedule.steps=3]}, "
+    "{name: second, labels: {by: [first], rule: fallback, score_threshold: 0.9}}]"
+)
+
+
+def staged(out: Path, *words: str) -> Recipe:
+    return quick_recipe(
+        out, POOL, STAGES, "method={name: stac}", "data.strong=rand_augment", "schedule.steps=3", *words
+    )
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return read_weights(folder / "weights" / "student-last.safetensors")[0]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("stages") / "whole"
+    result = commands.train(staged(out))
+    assert (result.folder, result.step, result.exit_code) == (out, 3, 0)
+    assert result.shipped is not None
+    assert result.shipped.parent == out / "weights"
+    assert "student" in result.val
+    return out
+
+
+def test_what_a_staged_run_leaves(whole: Path) -> None:
+    assert {path.name for path in whole.iterdir()} == {
+        "recipe.yaml", "env.json", "first", "second", "labels", "weights", "images", "metrics.jsonl"
+    }  # fmt: skip
+    assert torch.equal(
+        torch.cat([t.flatten().float() for t in weights(whole).values()]),
+        torch.cat([t.flatten().float() for t in weights(whole / "second").values()]),
+    )
+    assert read_card(whole / "weights" / "student-last.safetensors").classes
+    again = load_recipe(whole / "recipe.yaml")
+    assert again == staged(whole)
+    assert commands.predict(whole, [whole / "images"], score=0.9).files  # it is a run folder like any other
+
+
+def test_labels_are_the_detections_of_the_stage_before(whole: Path) -> None:
+    labels = json.loads((whole / "labels" / "second.json").read_text())
+    names = {image["id"]: image["file_name"] for image in labels["images"]}
+    assert 0 < len(names) <= 8
+    assert not {f"scenes:photo/train#{i}" for i in range(12)} & set(names.values())  # no labelled image
+    assert {row["image_id"] for row in labels["annotations"]} == set(names)
+    assert all(0 < row["score"] <= 1 for row in labels["annotations"])
+    best = {i: max(r["score"] for r in labels["annotations"] if r["image_id"] == i) for i in names}
+    assert all(r["score"] >= min(0.9, best[r["image_id"]]) - 1e-6 for r in labels["annotations"])
+
+
+class Killed(BaseException):
+    """A process that ends here."""
+
+
+@pytest.mark.parametrize("where", ["first", "before labelling", "second", "before the end"])
+def test_a_run_that_ends_early_anywhere_ends_the_same(
+    where: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "parts"
+    with monkeypatch.context() as patch:
+        if where == "before labelling":
+            patch.setattr(pipeline, "label_images", _killed)
+        elif where == "before the end":
+            patch.setattr(pipeline.shutil, "copytree", _killed)
+        else:
+            _stop_in_stage(where, patch)
+        if where.startswith("before"):
+            with pytest.raises(Killed):
+                commands.train(staged(out))
+        else:
+            result = commands.train(staged(out))
+            assert (result.folder, result.exit_code) == (out, 143)
+    done = commands.resume(out)
+    assert (done.folder, done.step, done.exit_code) == (out, 3, 0)
+    expected, found = weights(whole), weights(out)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+def _killed(*args: object, **keywords: object) -> None:
+    raise Killed
+
+
+def _stop_in_stage(stage: str, patch: pytest.MonkeyPatch) -> None:
+    """SIGTERM during the second step of that stage."""
+    from mixdet.training import loop
+
+    make_step, fit = loop.Step, pipeline.fit
+    at: list[str] = []
+
+    def fit_of(recipe: Recipe, name: str, **keywords: object) -> object:
+        at.append(name)
+        return fit(recipe, name, **keywords)  # type: ignore[arg-type]
+
+    def step(index: int, *rest: object) -> object:
+        if at[-1:] == [stage] and index == 1:
+            at.clear()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return make_step(index, *rest)  # type: ignore[arg-type]
+
+    patch.setattr(pipeline, "fit", fit_of)
+    patch.setattr(loop, "Step", step)
+
+
+def test_a_labeller_that_finds_nothing_is_said(tmp_path: Path) -> None:
+    nothing = STAGES.replace("rule: fallback, score_threshold: 0.9", "rule: threshold, score_threshold: 1")
+    with pytest.raises(MixdetError, match=r"^stages\.labels\.score_threshold=1: .* no such box in any of the 8 "):
+        commands.train(staged(tmp_path / "run", nothing))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("method={name: stac}", POOL), "data.unlabeled.labels: learns from labels|learns from labels that an earlier"),
+        ((POOL, STAGES.replace("by: [first]", "by: [last]")), "names 'last', which must be one of first"),
+        ((POOL, STAGES.replace("name: second", "name: first")), "names two stages; names must differ"),
+        ((STAGES,), "labels unlabelled images; give data.unlabeled=FOLDER"),
+        (
+            (POOL, STAGES.replace("schedule.steps=3", "schedule.step=3")),
+            r"^stage first: .*schedule\.step.*did you mean",
+        ),
+        ((POOL, STAGES.replace("rule: fallback", "rule: falback")), "did you mean 'fallback'"),
+    ],
+)
+def test_stages_that_cannot_be(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    with pytest.raises(MixdetError, match=message):
+        load_recipe(None, [*QUICK, f"run.out={tmp_path}", *words])
