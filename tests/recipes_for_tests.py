@@ -26,4 +26,4 @@ QUICK = (
 
 
 def quick_recipe(out: Path, *overrides: str) -> Recipe:
-    return load_recipe(None, [*QUICK, f"run.out={out}", *overrides])
+    return load_recipe("lossmix_small", [*QUICK, f"run.out={out}", *overrides])

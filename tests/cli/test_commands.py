@@ -21,7 +21,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, trained from the command line."""
     out = tmp_path_factory.mktemp("runs") / "first"
     words = ["method.mix=lossmix", "method.ema_decay=0.5", "schedule.steps=3", "evaluation.every=2"]
-    assert main(["train", *QUICK, *words, "data.test=scenes:photo/test,count=4,size=96", f"run.out={out}"]) == 0
+    assert (
+        main(
+            ["train", "lossmix_small", *QUICK, *words, "data.test=scenes:photo/test,count=4,size=96", f"run.out={out}"]
+        )
+        == 0
+    )
     return out
 
 
@@ -73,7 +78,7 @@ def test_a_run_leaves_recipe_metrics_weights_and_pictures(run: Path) -> None:
 
 
 def test_the_table_names_the_metric_and_where_the_files_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", *QUICK, "schedule.steps=1", f"run.out={tmp_path / 'r'}"]) == 0
+    assert main(["train", "lossmix_small", *QUICK, "schedule.steps=1", f"run.out={tmp_path / 'r'}"]) == 0
     text = capsys.readouterr().out
     assert "COCO AP @[IoU=0.50:0.95 | area=all | maxDets=100]" in text
     assert "learning rate 0.001 for a batch of 4" in text
@@ -120,7 +125,7 @@ def test_photos_that_differ_in_their_ending_get_a_picture_each(run: Path, tmp_pa
 def test_preview_draws_what_is_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for mix in ("lossmix", "cutmix", "mosaic", "null"):
         out = tmp_path / f"{mix}.png"
-        assert main(["preview", *QUICK, f"method.mix={mix}", "--out", str(out), "--count", "5"]) == 0
+        assert main(["preview", "lossmix_small", *QUICK, f"method.mix={mix}", "--out", str(out), "--count", "5"]) == 0
         with Image.open(out) as picture:
             assert picture.height > 100
     assert len({(tmp_path / f"{m}.png").read_bytes() for m in ("lossmix", "cutmix", "mosaic", "null")}) == 4
@@ -161,7 +166,7 @@ def coco(folder: Path, change: Callable[[dict], None]) -> Path:  # type: ignore[
 def test_a_mistake_is_one_line_and_exit_code_2(
     words: list[str], said: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", *QUICK, *words, f"run.out={tmp_path / 'r'}"]) == 2
+    assert main(["train", "lossmix_small", *QUICK, *words, f"run.out={tmp_path / 'r'}"]) == 2
     line = one_line(capsys)
     assert all(word in line for word in said), line
     assert not (tmp_path / "r").exists()
@@ -171,7 +176,7 @@ def test_a_box_of_width_zero_is_one_line_naming_file_image_annotation_and_value(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = coco(tmp_path, lambda content: content["annotations"][0].update(bbox=[4, 4, 0, 20]))
-    assert main(["train", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
+    assert main(["train", "lossmix_small", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
     line = one_line(capsys)
     assert all(word in line for word in ("train.json", "annotation 5", "bbox", "width")), line
 
@@ -179,17 +184,17 @@ def test_a_box_of_width_zero_is_one_line_naming_file_image_annotation_and_value(
 def test_files_that_cannot_be_what_they_should_be_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["preview", *QUICK, "--out", str(tmp_path / "mixed.pgn"), "--count", "1"]) == 2
+    assert main(["preview", "lossmix_small", *QUICK, "--out", str(tmp_path / "mixed.pgn"), "--count", "1"]) == 2
     assert "mixed.pgn: its ending is of no kind of picture; write mixed.png" in one_line(capsys)
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe\x00")
     words = [f"data.val={{path: scenes:photo/val, files: {tmp_path / 'names.txt'}}}", f"run.out={tmp_path / 'r'}"]
-    assert main(["train", *QUICK, *words]) == 2
+    assert main(["train", "lossmix_small", *QUICK, *words]) == 2
     assert "names.txt: the text is not UTF-8" in one_line(capsys)
 
 
 def test_a_missing_image_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = coco(tmp_path, lambda content: content["images"][0].update(file_name="two.png"))
-    assert main(["train", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
+    assert main(["train", "lossmix_small", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
     assert "two.png" in one_line(capsys)
 
 
@@ -197,7 +202,7 @@ def test_classes_of_val_that_training_lacks_are_named_before_step_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = coco(tmp_path, lambda content: None)
-    assert main(["train", *QUICK, f"data.val={path}", f"run.out={tmp_path / 'r'}"]) == 2
+    assert main(["train", "lossmix_small", *QUICK, f"data.val={path}", f"run.out={tmp_path / 'r'}"]) == 2
     assert "cat" in one_line(capsys)
 
 
@@ -227,7 +232,7 @@ def test_own_data_without_own_validation_data_says_which_setting_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = coco(tmp_path, lambda content: None)
-    assert main(["train", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
+    assert main(["train", "lossmix_small", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
     line = one_line(capsys)
     assert line.startswith("mixdet: error: data.val=scenes:photo/val,count=4,size=96 does not go with data.labeled="), (
         line
@@ -254,6 +259,9 @@ def test_a_cut_image_is_found_before_step_1(tmp_path: Path, capsys: pytest.Captu
     path = coco(tmp_path, lambda content: None)
     whole = (tmp_path / "one.png").read_bytes()
     (tmp_path / "one.png").write_bytes(whole[: len(whole) - 30])
-    assert main(["train", *QUICK, f"data.labeled={path}", "data.val=null", f"run.out={tmp_path / 'r'}"]) == 2
+    assert (
+        main(["train", "lossmix_small", *QUICK, f"data.labeled={path}", "data.val=null", f"run.out={tmp_path / 'r'}"])
+        == 2
+    )
     assert "one.png" in one_line(capsys)
     assert not (tmp_path / "r").exists()

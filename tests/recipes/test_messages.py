@@ -60,7 +60,7 @@ LINES = [
     ("data.short_sides=[]", "data.short_sides=[]: needs at least 1"),
     ("optim=3", "optim=3: is a section; write optim.KEY=VALUE with name, lr, "),
     ("method=null", "method=null: is a section; write method.KEY=VALUE with name, mix, "),
-    ("optim.lr.x=3", "optim.lr.x=3: optim.lr is 0.001 in quickstart.yaml, which is not a section"),
+    ("optim.lr.x=3", "optim.lr.x=3: optim.lr is 0.001 in lossmix_small.yaml, which is not a section"),
     ("data.test.images=x", "data.test.path: is missing; give it a value"),
     ("method.mix.lam.name=fixed", "method.mix.lam.value: is missing; give it a value"),
     ("detector.weights_sha256=12", "detector.weights_sha256=12: must match ^[0-9a-fA-F]{64}$"),
@@ -91,7 +91,7 @@ LINES = [
 @pytest.mark.parametrize(("word", "line"), LINES)
 def test_one_line_on_the_command_line(word: str, line: str) -> None:
     with pytest.raises(MixdetError) as caught:
-        load_recipe("quickstart", [word])
+        load_recipe("lossmix_small", [word])
     assert str(caught.value).startswith(f"command line: {line}")
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
@@ -139,7 +139,7 @@ def test_long_and_unprintable_values_are_shortened(tmp_path: Path) -> None:
     assert "..." in line
     assert "\x1b" not in _error('seed: "\\e[31m"', tmp_path)
     with pytest.raises(MixdetError) as caught:
-        load_recipe(None, ["seed=\x1b[31m"])
+        load_recipe("lossmix_small", ["seed=\x1b[31m"])
     assert "\x1b" not in str(caught.value)
 
 
@@ -195,12 +195,12 @@ POOL = ["data.unlabeled=pool", "schedule.steps=9000"]
 )
 def test_what_teachers_and_tiles_need(words: list[str], line: str) -> None:
     with pytest.raises(MixdetError) as fault:
-        load_recipe(None, [*POOL, *words])
+        load_recipe("lossmix_small", [*POOL, *words])
     assert line in str(fault.value)
     assert "\n" not in str(fault.value)
 
 
 def test_a_group_that_is_smaller_than_asked_for_is_noted() -> None:
-    recipe = load_recipe(None, [*POOL, "method.name=mum", "data.shards=4"])
+    recipe = load_recipe("lossmix_small", [*POOL, "method.name=mum", "data.shards=4"])
     assert "method.tiles.group_size=4: a shard has 2 images, and they are one group" in notes(recipe)
-    assert not any("group_size" in note for note in notes(load_recipe(None, [*POOL, "method.name=mum"])))
+    assert not any("group_size" in note for note in notes(load_recipe("lossmix_small", [*POOL, "method.name=mum"])))

@@ -47,14 +47,14 @@ def test_the_order_of_different_keys_does_not_matter(
 
 
 def test_the_last_of_one_key_wins() -> None:
-    assert load_recipe(None, ["seed=1", "seed=2"]).seed == 2
-    assert load_recipe(None, ["optim.lr=1", "optim={lr: 2}"]).optim.lr == 1
+    assert load_recipe("lossmix_small", ["seed=1", "seed=2"]).seed == 2
+    assert load_recipe("lossmix_small", ["optim.lr=1", "optim={lr: 2}"]).optim.lr == 1
 
 
 def test_a_later_layer_wins_even_with_a_section() -> None:
     rows = [Layer("row", ["method.mix.lam.alpha=5"]), Layer("command line", ["method.mix=union"])]
-    assert resolve(None, rows).recipe.method.mix == "union"
-    assert isinstance(resolve(None, rows[::-1]).recipe.method.mix, MixSection)
+    assert resolve("lossmix_small", rows).recipe.method.mix == "union"
+    assert isinstance(resolve("lossmix_small", rows[::-1]).recipe.method.mix, MixSection)
 
 
 def test_a_name_starts_its_section_afresh(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_key_within_what_is_written_in_short_or_left_out(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("text", ["1.0", "yes", "[a", "a=b", "07", "~", "a: b", " x ", "2012-01-01", "null.json", "#"])
 def test_text_is_taken_as_it_is(text: str) -> None:
-    recipe = load_recipe(None, [f"data.labeled={text}", f"run.out={text}", f"data.val.path={text}"])
+    recipe = load_recipe("lossmix_small", [f"data.labeled={text}", f"run.out={text}", f"data.val.path={text}"])
     assert recipe.data.labeled.path == text
     assert recipe.run.out == text
     assert recipe.data.val is not None
@@ -99,16 +99,16 @@ def test_text_is_taken_as_it_is(text: str) -> None:
 
 
 def test_null_is_null_only_where_it_may_stand() -> None:
-    assert load_recipe(None, ["run.out=null"]).run.out is None
-    assert load_recipe(None, ["data.val=null"]).data.val is None
-    assert load_recipe(None, ["optim.clip_norm=null"]).optim.clip_norm is None
-    assert load_recipe(None, ["data.labeled=null"]).data.labeled.path == "null"
-    assert load_recipe(None, ["detector.weights=null"]).detector.weights == "null"
+    assert load_recipe("lossmix_small", ["run.out=null"]).run.out is None
+    assert load_recipe("lossmix_small", ["data.val=null"]).data.val is None
+    assert load_recipe("lossmix_small", ["optim.clip_norm=null"]).optim.clip_norm is None
+    assert load_recipe("lossmix_small", ["data.labeled=null"]).data.labeled.path == "null"
+    assert load_recipe("lossmix_small", ["detector.weights=null"]).detector.weights == "null"
 
 
 def test_values_are_yaml_elsewhere() -> None:
     words = ["optim.lr=1e-3", "data.short_sides=[160, 192]", "detector.mixed_terms=[]", "method.two_targets=true"]
-    recipe = load_recipe(None, [*words, "schedule.steps=1e3", "data.labeled={path: x.json, fraction: .5}"])
+    recipe = load_recipe("lossmix_small", [*words, "schedule.steps=1e3", "data.labeled={path: x.json, fraction: .5}"])
     assert recipe.optim.lr == 1e-3
     assert recipe.data.short_sides == (160, 192)
     assert recipe.detector.mixed_terms == ()
@@ -119,13 +119,13 @@ def test_values_are_yaml_elsewhere() -> None:
 
 def test_origins_follow_every_value() -> None:
     layers = [Layer("row", ["optim={lr: 0.5}"]), Layer("command line", ["method.mix.lam.alpha=2", "data.val=v.json"])]
-    origins = {".".join(path): origin.place for path, origin in resolve("quickstart", layers).origins.items()}
+    origins = {".".join(path): origin.place for path, origin in resolve("lossmix_small", layers).origins.items()}
     assert origins["optim.lr"] == "row"
     assert "optim.name" not in origins  # the section was replaced, the default is the schema's
     assert origins["method.mix.lam.alpha"] == "command line"
     assert "method.mix" not in origins
     assert origins["data.val"] == "command line"
-    assert origins["data.labeled"] == origins["seed"] == "quickstart.yaml"
+    assert origins["data.labeled"] == origins["seed"] == "lossmix_small.yaml"
     assert "run.out" not in origins
 
 
@@ -141,5 +141,5 @@ def test_a_key_of_a_methods_section_keeps_the_methods_other_defaults() -> None:
             ["method.decay.value=0.99", f"method.name={name}"],
             [f"method={{name: {name}, decay: {{value: 0.99}}}}"],
         ):
-            method = load_recipe(None, [*POOL, *words]).method
+            method = load_recipe("lossmix_small", [*POOL, *words]).method
             assert method.decay.model_dump() == expected, words  # type: ignore[union-attr]

@@ -64,19 +64,19 @@ def test_table_3_has_eleven_rows_and_two_controls() -> None:
 def test_layers_of_a_study(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(
-        "{name: S, source: x, recipe: quickstart, overrides: [seed=1, optim.lr=1],"
+        "{name: S, source: x, recipe: lossmix_small, overrides: [seed=1, optim.lr=1],"
         " rows: [{name: a, overrides: [seed=2, method.mix.lam.alpha=3]}], seeds: [0, 1]}"
     )
     study = load_study(path)
     recipe = study.recipe_of(study.rows[0], ["method.mix=union"])
     assert (recipe.seed, recipe.optim.lr, recipe.method.mix) == (2, 1.0, "union")
     assert study.seeds == (0, 1)
-    path.write_text("{name: S, source: x, recipe: quickstart, rows: [{name: a, overrides: [optim.lrr=1]}]}")
+    path.write_text("{name: S, source: x, recipe: lossmix_small, rows: [{name: a, overrides: [optim.lrr=1]}]}")
     with pytest.raises(MixdetError, match=r"^study 'S', row a: optim\.lrr=1: no such key; did you mean 'lr'\?"):
         load_study(path).recipe_of(load_study(path).rows[0])
 
 
-HEAD = "{name: S, source: x, recipe: quickstart, rows: "
+HEAD = "{name: S, source: x, recipe: lossmix_small, rows: "
 
 
 @pytest.mark.parametrize(

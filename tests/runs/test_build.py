@@ -164,7 +164,7 @@ def test_mix_presets() -> None:
 @pytest.mark.parametrize("words", [["method.mix.input=mosaic"], ["method.mix=mosaic", "method.mix.supervision=half"]])
 def test_mosaic_counts_every_object_fully(words: list[str]) -> None:
     with pytest.raises(MixdetError, match=r"method\.mix\.input=mosaic, in which every object counts fully; use union$"):
-        load_recipe(None, words)
+        load_recipe("lossmix_small", words)
     with pytest.raises(ValueError, match="its supervision is union"):
         Mix("mosaic", "half")
 
@@ -302,7 +302,7 @@ def test_a_method_as_its_section_says() -> None:
     assert tiled.tiles == TileMix(num_tiles=3, mode="reference")
     assert method.teacher is not None
     words = ["schedule={name: step, steps: 9, warmup_steps: 2, milestones: [4, 6], gamma: 0.5, warmup_factor: 0.25}"]
-    assert build_schedule(load_recipe(None, words)) == Schedule("step", 9, 2, 0.25, (4, 6), 0.5)
+    assert build_schedule(load_recipe("lossmix_small", words)) == Schedule("step", 9, 2, 0.25, (4, 6), 0.5)
 
 
 def test_a_data_set_as_its_section_says(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "  - {name: plain, overrides: [method.mix=null], paper: {ap: 12.5}}\n"
         "  - {name: mixed, overrides: [method.mix=union], note: a note}\n"
     )
-    Path("own.yaml").write_text(f"name: Our table\nsource: none\nrecipe: quickstart\noverrides: {WORDS}\nrows:\n{rows}")
+    Path("own.yaml").write_text(
+        f"name: Our table\nsource: none\nrecipe: lossmix_small\noverrides: {WORDS}\nrows:\n{rows}"
+    )
     return "own.yaml"
 
 
@@ -152,7 +154,7 @@ def test_an_interrupted_row_is_resumed(study: str, calls: list[str], monkeypatch
 
 def test_a_run_that_ended_before_its_line_is_measured(study: str, calls: list[str]) -> None:
     recipe = load_recipe(
-        None, [*WORDS, "method.mix=union", "seed=0", "run.out=runs/compare/our_table/our_table-mixed-0"]
+        "lossmix_small", [*WORDS, "method.mix=union", "seed=0", "run.out=runs/compare/our_table/our_table-mixed-0"]
     )
     commands.train(recipe)
     assert main(["compare", study, "--rows", "mixed"]) == 0
@@ -195,7 +197,7 @@ def test_as_many_processes_as_the_recipe_says(study: str, calls: list[str], monk
 
 def test_recipes_are_rows_too(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     for name, mix in (("one", "null"), ("two", "half")):
-        text = load_recipe(None, [*WORDS, f"method.mix={mix}"]).to_yaml()
+        text = load_recipe("lossmix_small", [*WORDS, f"method.mix={mix}"]).to_yaml()
         Path(f"{name}.yaml").write_text(text)
     assert main(["compare", "one.yaml", "two.yaml", "schedule.warmup_steps=1"]) == 0
     assert [(r.study, r.row, r.seed) for r in _results("runs/compare/one_and_two.jsonl")] == [
@@ -214,7 +216,10 @@ def test_recipes_are_rows_too(study: str, capsys: pytest.CaptureFixture[str]) ->
     [
         (["own.yaml", "quickstart"], "command line: own.yaml is a study; compare one study, or several recipes"),
         (["own.yaml", "--rows", "mixd"], "'mixd': Our table has no such row; did you mean 'mixed'? (plain, mixed)"),
-        (["quickstart", "bccd", "--rows", "bcd"], "command line: --rows bcd: not among the recipes quickstart, bccd"),
+        (
+            ["lossmix_small", "bccd", "--rows", "bcd"],
+            "command line: --rows bcd: not among the recipes lossmix_small, bccd",
+        ),
         (["quickstart", "quickstart"], "command line: two of the recipes are called quickstart; rename one"),
         (["own.yaml", "data.val=null"], "plain: data.val=null: there is nothing to compare by; give it data.val or"),
         (["own.yaml", "--results", "bad.jsonl"], "bad.jsonl, line 1: not a result ("),
@@ -238,15 +243,18 @@ def test_not_under_torchrun(study: str, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_the_digest_is_of_what_determines_the_result() -> None:
-    recipe = load_recipe()
+    recipe = load_recipe("lossmix_small")
     for same in ("run.out=a", "run.device=cpu", "run.log_every=7", "data.workers=3"):
-        assert digest(load_recipe(None, [same])) == digest(recipe)
+        assert digest(load_recipe("lossmix_small", [same])) == digest(recipe)
     for other in ("seed=1", "method.mix=half", "data.flip=0", "optim.lr=2", "evaluation.metric=voc12"):
-        assert digest(load_recipe(None, [other])) != digest(recipe)
+        assert digest(load_recipe("lossmix_small", [other])) != digest(recipe)
     default = {"optim.momentum=0.9", "schedule.gamma=0.1", "data.unlabeled=null"}
-    assert all(digest(load_recipe(None, [same])) == digest(recipe) for same in default)
+    assert all(digest(load_recipe("lossmix_small", [same])) == digest(recipe) for same in default)
     words = ["data.unlabeled=scenes:photo/train", "schedule.steps=3000"]
-    teachers = [load_recipe(None, [*words, f"method={{name: {name}}}"]) for name in ("csd", "mum", "unbiased_teacher")]
+    teachers = [
+        load_recipe("lossmix_small", [*words, f"method={{name: {name}}}"])
+        for name in ("csd", "mum", "unbiased_teacher")
+    ]
     assert len({digest(r) for r in (recipe, *teachers)}) == 4
 
 
@@ -287,7 +295,7 @@ def test_spread_and_pairs() -> None:
 
 
 def test_the_table() -> None:
-    recipe = load_recipe()
+    recipe = load_recipe("lossmix_small")
     entries = [Entry("base", lambda seed: recipe, {"ap": 53.3, "ap50": 78.89}), Entry("own", lambda seed: recipe)]
     results = [
         _result(row, seed, ap) for row, aps in (("base", (10, 12)), ("own", (13, 13))) for seed, ap in enumerate(aps)

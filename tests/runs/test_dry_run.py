@@ -144,13 +144,14 @@ def test_only_what_must_is_replaced(row: str, also: set[str], batch: int, tmp_pa
 
 def test_a_phase_for_every_change(tmp_path: Path) -> None:
     words = ["schedule={name: step, steps: 90, warmup_steps: 200, milestones: [30, 60]}", "method.mix_until_step=45"]
-    small = shrunk(load_recipe(None, words), tmp_path)
+    small = shrunk(load_recipe("lossmix_small", words), tmp_path)
     assert (small.schedule.steps, small.schedule.milestones, small.schedule.warmup_steps) == (4, (1, 3), 4)
     assert small.method.mix_until_step == 2
 
 
 def test_a_recipe_of_ones_own_form(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
+        "lossmix_small",
         *QUICK,
         "data.labeled={path: mine/train.json, images: pictures, fraction: 0.25, files: list.txt}",
         "data.val=mine/val.json",
@@ -166,14 +167,14 @@ def test_a_recipe_of_ones_own_form(temporary: Path, capsys: pytest.CaptureFixtur
     )
     assert "data.labeled.files=null" in replaced
     assert "data.test.path=STAND-IN/mine/test.json" in replaced
-    assert run.startswith("quickstart: loss mixed ")
+    assert run.startswith("lossmix_small: loss mixed ")
     assert sorted(Path("runs").glob("*")) == before
 
 
 def test_rows_that_replace_the_same_say_so_once(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = temporary.parent / "own.yaml"
     rows = "".join(f"  - {{name: {name}, overrides: [method.mix={name}]}}\n" for name in ("union", "half"))
-    study.write_text(f"name: Own\nsource: none\nrecipe: quickstart\noverrides: {list(QUICK)}\nrows:\n{rows}")
+    study.write_text(f"name: Own\nsource: none\nrecipe: lossmix_small\noverrides: {list(QUICK)}\nrows:\n{rows}")
     assert main(["compare", str(study), "--dry-run", "data.val=null"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["instead of the recipe's", "union", "half"]
@@ -181,7 +182,7 @@ def test_rows_that_replace_the_same_say_so_once(temporary: Path, capsys: pytest.
 
 
 def test_a_row_that_does_not_run_is_named(temporary: Path) -> None:
-    recipe = load_recipe(None, [*QUICK, "data.labeled=mine"])
+    recipe = load_recipe("lossmix_small", [*QUICK, "data.labeled=mine"])
     with pytest.raises(MixdetError, match=r"^r1: mine: no stand-in for data of this form"):
         dry_runs([("r1", recipe)], Console(quiet=True))
 

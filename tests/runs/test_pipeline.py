@@ -148,4 +148,4 @@ def test_a_labeller_that_finds_nothing_is_said(tmp_path: Path) -> None:
 )
 def test_stages_that_cannot_be(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
     with pytest.raises(MixdetError, match=message):
-        load_recipe(None, [*QUICK, f"run.out={tmp_path}", *words])
+        load_recipe("lossmix_small", [*QUICK, f"run.out={tmp_path}", *words])

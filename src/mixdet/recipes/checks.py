@@ -10,7 +10,7 @@ from mixdet.recipes.method import VIEWS
 
 if TYPE_CHECKING:
     from mixdet.recipes.method import MixSection
-    from mixdet.recipes.recipe import Recipe
+    from mixdet.recipes.recipe import PoolSection, Recipe, SourceSection
 
 
 class Fault(NamedTuple):
@@ -85,12 +85,22 @@ def _pool(recipe: Recipe) -> Iterator[Fault]:
             ("method.name", "data.unlabeled"),
             "learns from unlabelled images too; give them: data.unlabeled=FOLDER, or a text file that names them",
         )
+    elif _is_drawn(recipe.data.unlabeled) and not _is_drawn(recipe.data.labeled) and method.unlabeled:
+        yield Fault(
+            ("data.unlabeled", "data.labeled"),
+            f"is drawn, and data.labeled={recipe.data.labeled.path} is not; give photographs of the same kind "
+            "(data.unlabeled=FOLDER), or train without: mixdet train lossmix_small",
+        )
     elif method.offline and not recipe.stages and recipe.data.unlabeled and recipe.data.unlabeled.labels is None:
         yield Fault(
             ("method.name", "data.unlabeled.labels"),
             "learns from labels that an earlier stage gave; start from a recipe with stages, such as stac, or give "
             "data.unlabeled.labels=FILE",
         )
+
+
+def _is_drawn(section: SourceSection | PoolSection | None) -> bool:
+    return section is not None and section.path.startswith("scenes:")
 
 
 def _stages(recipe: Recipe) -> Iterator[Fault]:
