@@ -120,7 +120,7 @@ def test_nothing_in_a_weights_file_is_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0", "swin_tiny"])
 def test_without_a_network_a_download_says_what_to_do(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

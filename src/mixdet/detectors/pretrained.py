@@ -24,6 +24,7 @@ TORCHVISION_WEIGHTS = {
     "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
     "resnet101": "ResNet101_Weights.IMAGENET1K_V1",
 }
+TIMM_WEIGHTS = {"efficientnet_lite0": "tf_efficientnet_lite0", "swin_tiny": "swin_tiny_patch4_window7_224.ms_in1k"}
 MAX_UNPACKED = 4 << 30  # bytes a .pth may hold once unpacked; a bomb is refused before it is read
 
 
@@ -119,8 +120,8 @@ def _download(name: str) -> dict[str, Tensor]:
     try:
         if name in TORCHVISION_WEIGHTS:
             return dict(get_weight(TORCHVISION_WEIGHTS[name]).get_state_dict(progress=True, check_hash=True))
-        if name == "efficientnet_lite0":
-            return dict(timm.create_model("tf_efficientnet_lite0", pretrained=True).state_dict())
+        if name in TIMM_WEIGHTS:
+            return dict(timm.create_model(TIMM_WEIGHTS[name], pretrained=True).state_dict())
     except (URLError, OSError, RuntimeError) as fault:
         reason = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
         raise EnvironmentFault(

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mixdet.recipes.method import MixSection
     from mixdet.recipes.recipe import PoolSection, Recipe, SourceSection
 
+WITHOUT_BATCH_NORM = ("swin_tiny",)
+
 
 class Fault(NamedTuple):
     """A disagreement.
@@ -39,6 +41,7 @@ def faults(recipe: Recipe) -> list[Fault]:
         *_steps(recipe),
         *_sides(recipe),
         *_weights(recipe),
+        *_norm(recipe),
     ]
 
 
@@ -252,6 +255,15 @@ def _weights(recipe: Recipe) -> Iterator[Fault]:
         yield Fault(
             ("detector.weights", "detector.body"),
             f"holds efficientnet_lite0 only, not detector.body={detector.body}; set detector.weights to {fix}",
+        )
+
+
+def _norm(recipe: Recipe) -> Iterator[Fault]:
+    detector = recipe.detector
+    if detector.norm != "frozen" and detector.body in WITHOUT_BATCH_NORM:
+        yield Fault(
+            ("detector.norm", "detector.body"),
+            f"is about batch norm, and detector.body={detector.body} has none; use frozen",
         )
 
 

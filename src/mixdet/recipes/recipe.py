@@ -37,7 +37,7 @@ class DetectorSection(Section):
 
     name: Literal["faster_rcnn"] = "faster_rcnn"
     """The detector."""
-    body: Literal["tiny", "resnet18", "resnet50", "resnet101", "efficientnet_lite0"] = "efficientnet_lite0"
+    body: Literal["tiny", "resnet18", "resnet50", "resnet101", "efficientnet_lite0", "swin_tiny"] = "efficientnet_lite0"
     """Backbone; an FPN follows it."""
     preset: Literal["tiny", "torchvision", "detectron2", "unbiased_teacher"] = "tiny"
     """Anchors, proposals, sampling and losses; tiny is for images of about 200 pixels."""
@@ -46,7 +46,7 @@ class DetectorSection(Section):
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
     """Hash the file of weights must have."""
     norm: Literal["frozen", "sync", "live"] = "frozen"
-    """Batch norm: constants, statistics over all processes, or each process its own."""
+    """Batch norm: constants, statistics over all processes, or each process its own; swin_tiny has none: frozen."""
     frozen_stages: Annotated[Whole, Field(le=5)] = 0
     """First stages that are not trained; 2 is detectron2's freeze_at."""
     mixed_terms: tuple[Literal["rpn_cls", "rpn_box", "roi_cls", "roi_box"], ...] = (
