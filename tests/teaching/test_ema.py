@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from mixdet.detectors import BODIES
 from mixdet.teaching import EMATeacher
+from oracles.ema import average_of_everything
 
 
 class Counting(nn.Module):
@@ -64,3 +67,51 @@ def test_decay_0_copies() -> None:
         student.weight.fill_(7.0)
     teacher.update(student, 0.0)  # type: ignore[arg-type]
     assert torch.equal(teacher.network.weight, student.weight)  # type: ignore[attr-defined]
+
+
+class Window(nn.Module):
+    """What attention in windows of 7 x 7 cells keeps in released code: biases, and which of them a pair has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        y, x = torch.arange(49) // 7, torch.arange(49) % 7
+        dy, dx = (side[:, None] - side + 6 for side in (y, x))  # (49, 49), 0 to 12
+        self.table = nn.Parameter(torch.zeros(169))
+        self.register_buffer("relative_position_index", 13 * dy + dx)
+
+
+@pytest.mark.parametrize(("decay", "ruined"), [(0.9996, 290), (0.999, 0)])
+def test_a_position_index_survives_a_thousand_updates(decay: float, ruined: int) -> None:
+    """Averaged like the rest, 290 of its 2401 entries are one too small after the first step, and stay so."""
+    student = Window()
+    teacher = EMATeacher(student)  # type: ignore[arg-type]
+    index = student.relative_position_index.clone()  # type: ignore[operator]
+    averaged = index
+    for _ in range(1000):
+        with torch.no_grad():
+            student.table += 0.01
+        teacher.update(student, decay)  # type: ignore[arg-type]
+        averaged = average_of_everything(averaged, index, decay)
+    assert "relative_position_index" in teacher.network.state_dict()  # type: ignore[attr-defined]
+    assert torch.equal(teacher.network.relative_position_index, index)  # type: ignore[attr-defined]
+    assert float(teacher.network.table[0]) > 0  # type: ignore[attr-defined]
+    lost = index - averaged
+    assert (lost.numel(), int(lost.sum()), int(lost.min())) == (2401, ruined, 0)
+    assert int(lost.max()) == (ruined > 0)
+
+
+def test_swins_integer_buffers_are_untouched_after_a_thousand_updates() -> None:
+    """Of the body's first stage, two blocks, windows as they are and shifted."""
+    student = BODIES["swin_tiny"]().layers[0]  # type: ignore[index]
+    before = {name: buffer.clone() for name, buffer in student.named_buffers() if not buffer.is_floating_point()}
+    teacher = EMATeacher(student)
+    weights = student.blocks[0].attn.qkv.weight.clone()
+    with torch.no_grad():
+        student.blocks[0].attn.qkv.weight += 1
+    for _ in range(1000):
+        teacher.update(student, 0.9996)
+    assert before.keys() == {f"blocks.{i}.attn.relative_position_index" for i in range(2)}
+    for name, buffer in before.items():
+        assert torch.equal(teacher.network.get_buffer(name), buffer), name  # type: ignore[attr-defined]
+    moved = teacher.network.blocks[0].attn.qkv.weight - weights  # type: ignore[attr-defined]
+    torch.testing.assert_close(moved, torch.full_like(moved, 1 - 0.9996**1000), rtol=1e-3, atol=0)
