@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from timm.layers.drop import DropPath
 from torch import nn
 
 from mixdet.data import open_dataset
@@ -24,6 +25,7 @@ from mixdet.data.splits import SplitRule
 from mixdet.detectors import BODIES, MIXED_TERMS, ROI_CLS_LOSSES, FasterRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors.backbones import NORMS
+from mixdet.detectors.swin import SwinTinyBody
 from mixdet.errors import MixdetError
 from mixdet.evaluation.evaluate import MetricName
 from mixdet.methods import CSD, METHODS, MUM, Supervised, UnbiasedTeacher
@@ -303,6 +305,21 @@ def test_a_method_as_its_section_says() -> None:
     assert method.teacher is not None
     words = ["schedule={name: step, steps: 9, warmup_steps: 2, milestones: [4, 6], gamma: 0.5, warmup_factor: 0.25}"]
     assert build_schedule(load_recipe("lossmix_small", words)) == Schedule("step", 9, 2, 0.25, (4, 6), 0.5)
+
+
+def test_mum_on_swin_is_built_as_its_recipe_says() -> None:
+    recipe = load_recipe("mum_swin")
+    with torch.device("meta"):  # no memory, no initialisation: only what is where
+        method = build_method(recipe.method, build_detector(recipe.detector, 80, weights=False))
+    assert isinstance(method, MUM)
+    assert isinstance(method.student.backbone.body, SwinTinyBody)  # type: ignore[attr-defined]
+    assert all(p.requires_grad for p in method.student.parameters())  # type: ignore[attr-defined]
+    method.train()
+    rates = {s: [m for m in getattr(method, s).modules() if isinstance(m, DropPath)] for s in ("student", "teacher")}
+    assert {s: (len(found), {m.training for m in found}) for s, found in rates.items()} == {
+        "student": (22, {True}),
+        "teacher": (22, {False}),
+    }
 
 
 def test_a_data_set_as_its_section_says(tmp_path: Path) -> None:
