@@ -36,6 +36,7 @@ def test_the_shipped_recipes() -> None:
         "mum_small",
         "mum_swin",
         "quickstart",
+        "stac",
         "stac_small",
         "unbiased_teacher",
     )
