@@ -18,6 +18,10 @@ class MixdetError(Exception):
         self.exit_code = exit_code
 
 
+class NotFinite(MixdetError):
+    """A loss or a gradient that is not a number: the parameters are as they were before the step."""
+
+
 class EnvironmentFault(MixdetError):
     """The machine, not the input: no network, no such device, a full disk (exit code 3)."""
 

@@ -44,3 +44,44 @@ def test_two_targets_and_half_mixed_batches_train(tmp_path: Path) -> None:
     result = commands.train(quick_recipe(tmp_path / "run", *words))
     assert result.exit_code == 0
     assert result.val["student"].images == 4
+
+
+def _nan_at(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
+    """The n-th losses of the RoI head (an image batch each) are not numbers."""
+    from mixdet.detectors.roi import RoIHeads
+    from mixdet.structures import Losses
+
+    losses, count = RoIHeads.losses, iter(range(10**6))
+
+    def spoiled(*args: object) -> Losses:
+        found = losses(*args)  # type: ignore[arg-type]
+        return found * float("nan") if next(count) in calls else found
+
+    monkeypatch.setattr(RoIHeads, "losses", spoiled)
+
+
+def test_a_run_goes_back_to_its_last_checkpoint_at_half_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _nan_at(monkeypatch, 3, 5)  # in step 4 of the first attempt, and again in step 4 of the second
+    words = ("run.checkpoint_every=2", "run.rollbacks=2", "schedule={name: constant, steps: 5, warmup_steps: 0}")
+    assert commands.train(quick_recipe(tmp_path / "run", *words)).step == 5
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    alarms = [line["alarm"] for line in lines if "alarm" in line]
+    assert len(alarms) == 2
+    assert alarms[0].startswith("step 4: loss ")
+    assert alarms[0].endswith("back at step 2, from here on at 0.5 of the learning rate")
+    rates = {line["step"]: line["lr"] for line in lines if "lr" in line}
+    assert rates[5] == pytest.approx(1e-3 / 4)
+    checkpoint, _ = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint.notes["rollbacks"] == 2
+
+
+def test_a_run_gives_up_after_so_many_rollbacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _nan_at(monkeypatch, 1, 2, 3, 4)
+    words = ("schedule.steps=3", "run.checkpoint_every=1", "run.rollbacks=1")
+    with pytest.raises(MixdetError, match=r"step 2: loss roi_cls is nan"):
+        commands.train(quick_recipe(tmp_path / "run", *words))
+    with pytest.raises(MixdetError, match=r"step 1: loss roi_cls is nan"):  # nothing to go back to
+        _nan_at(monkeypatch, 0)
+        commands.train(quick_recipe(tmp_path / "other", *words))

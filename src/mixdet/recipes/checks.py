@@ -36,6 +36,7 @@ def faults(recipe: Recipe) -> list[Fault]:
         *_tiles(recipe),
         *_ramp(recipe),
         *_baseline(recipe),
+        *_rollbacks(recipe),
         *_mixing(recipe),
         *_phases(recipe),
         *_steps(recipe),
@@ -174,6 +175,11 @@ def _baseline(recipe: Recipe) -> Iterator[Fault]:
         yield Fault(("run.baseline", "run.devices"), "needs run.devices=1; train the baseline as a run of its own")
     elif recipe.data.val is None:
         yield Fault(("run.baseline", "data.val"), "compares on data.val, and there is none; set data.val")
+
+
+def _rollbacks(recipe: Recipe) -> Iterator[Fault]:
+    if recipe.run.rollbacks and recipe.run.devices > 1:
+        yield Fault(("run.rollbacks", "run.devices"), "needs run.devices=1: one process cannot take the others back")
 
 
 def _mixing(recipe: Recipe) -> Iterator[Fault]:

@@ -255,6 +255,8 @@ class RunSection(Section):
     """Precision of the network's forward; losses and boxes are always fp32."""
     baseline: bool = False
     """Also train without the unlabelled images, from the end of the burn-in on, in a process of its own."""
+    rollbacks: Whole = 0
+    """Times that a loss which is not finite takes the run back to its last checkpoint, at half the learning rate."""
     log_every: Count = 10
     """Steps between two lines of metrics."""
     checkpoint_every: Count = 100

@@ -97,7 +97,7 @@ class Baseline:
             self.folder.weights("student", "best").parent.mkdir(exist_ok=True)
             for name in best:
                 shutil.copyfile(self.run.weights(name, "best"), self.folder.weights(name, "best"))
-            notes = {"best": best, "data": {"labeled": fingerprints["labeled"]}, "journal": {}}
+            notes = {"best": best, "rollbacks": 0, "data": {"labeled": fingerprints["labeled"]}, "journal": {}}
             save_checkpoint(self.folder.checkpoints, step, method, optimizer, notes)
         if next(method.parameters()).device.type == "cpu":
             torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is the baseline's from here on

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.streams import PackedBatch
-from mixdet.errors import MixdetError
+from mixdet.errors import MixdetError, NotFinite
 from mixdet.evaluation import Evaluation, evaluate
 from mixdet.methods import Method
 from mixdet.recipes import notes as recipe_notes
@@ -28,9 +28,12 @@ from mixdet.structures import Detections, Detector, as_module, keyed_seed
 from mixdet.training.checkpoint import latest_checkpoint, save_checkpoint
 from mixdet.training.distributed import World
 from mixdet.training.inference import detect
-from mixdet.training.loop import StepReport, train
+from mixdet.training.loop import AfterStep, StepReport, train
 from mixdet.training.optim import build_optimizer, scaled_lr
 from mixdet.training.weights import WeightsCard, read_weights, save_weights
+
+SLOWER = 0.5
+"""Part of the learning rate that is left after a rollback."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Run:
         )
         self.lr = lr
         self.best: dict[str, dict[str, Any]] = {}
+        self.rollbacks = 0
         self.evaluated: tuple[int, dict[str, Evaluation]] = (-1, {})
         self.start, complaints, state = (0, [], None) if resume is None else self._restore(resume)
         metrics = None if folder is None else folder.metrics
@@ -137,26 +141,53 @@ class Run:
                     self._checkpoint(report.step)
                 self._reached(report.step)
 
-            done = train(
-                self.method,
-                self._streams(),
-                self.optimizer,
-                self.schedule,
-                seed=self.recipe.seed,
-                shards=self.recipe.data.shards,
-                start=self.start,
-                clip_norm=self.recipe.optim.clip_norm,
-                bf16=self.recipe.run.precision == "bf16",
-                world=self.world,
-                after_step=after_step,
-                should_stop=stop.came,
-            )
+            done = self._train(after_step, stop.came)
         if done < self.schedule.steps:
             self._checkpoint(done)
             if self.baseline is not None:
                 self.baseline.stop()
             return FitResult(None if self.folder is None else self.folder.root, done, stop.exit_code)
         return self._finish()
+
+    def _train(self, after_step: AfterStep, should_stop: Callable[[], bool]) -> int:
+        """The loop, begun again from the last checkpoint as often as ``run.rollbacks`` allows; steps done."""
+        while True:
+            try:
+                return train(
+                    self.method,
+                    self._streams(),
+                    self.optimizer,
+                    self.schedule,
+                    seed=self.recipe.seed,
+                    shards=self.recipe.data.shards,
+                    start=self.start,
+                    clip_norm=self.recipe.optim.clip_norm,
+                    bf16=self.recipe.run.precision == "bf16",
+                    world=self.world,
+                    after_step=after_step,
+                    should_stop=should_stop,
+                )
+            except NotFinite as fault:
+                self._roll_back(fault)
+
+    def _roll_back(self, fault: NotFinite) -> None:
+        """Lay the last checkpoint onto the run and go slower, or give up.
+
+        The checkpoint is written again with the halved rate and the count, which a run that goes on keeps.
+        """
+        folder = self.folder
+        if folder is None or self.rollbacks >= self.recipe.run.rollbacks or not any(folder.checkpoints.glob("step-*")):
+            raise fault
+        checkpoint, _ = latest_checkpoint(folder.checkpoints)
+        checkpoint.restore(self.method, self.optimizer)
+        for group in self.optimizer.param_groups:
+            group["base_lr"] *= SLOWER
+        self.start, self.best = checkpoint.step, checkpoint.notes["best"]
+        self.rollbacks += 1
+        self._checkpoint(self.start)
+        self.journal.alarm(
+            self.start, f"{fault}: back at step {self.start}, from here on at {SLOWER:g} of the learning rate"
+        )
 
     def _restore(self, resume: RunFolder) -> tuple[int, list[str], dict[str, Any]]:
         """Lay the newest whole checkpoint onto the run; the steps it had done, complaints, and the journal's state."""
@@ -168,7 +199,7 @@ class Run:
                     f"data.{name}={self.data.of_stream(name).name}: its images or boxes are not those the run began "
                     "with; put the data back as it was, or start a new run"
                 )
-        self.best = checkpoint.notes["best"]
+        self.best, self.rollbacks = checkpoint.notes["best"], checkpoint.notes["rollbacks"]
         complaints = [f"{line}; going on from step {checkpoint.step}" for line in complaints]
         return checkpoint.step, complaints, checkpoint.notes["journal"]
 
@@ -240,7 +271,12 @@ class Run:
 
     def _checkpoint(self, step: int) -> None:
         if self.folder is not None:
-            notes = {"best": self.best, "data": self.data.fingerprints(), "journal": self.journal.state_dict()}
+            notes = {
+                "best": self.best,
+                "rollbacks": self.rollbacks,
+                "data": self.data.fingerprints(),
+                "journal": self.journal.state_dict(),
+            }
             save_checkpoint(self.folder.checkpoints, step, self.method, self.optimizer, notes)
         self.world.barrier()
 

@@ -85,7 +85,7 @@ class Journal:
             self.metrics.write(self.window.record() | averages)
             self.display.update(self.window, self.health.line(report.step, averages) if self.health else "")
             for alarm in self.health.alarms(report.step, averages) if self.health else ():
-                self._alarm(report.step, alarm)
+                self.alarm(report.step, alarm)
         self.window = Window()
 
     def evaluated(self, step: int, results: Mapping[str, Evaluation], *, known: bool = False) -> None:
@@ -96,9 +96,10 @@ class Journal:
                 self.metrics.write({"step": step, **{f"val/{name}/{key}": v for key, v in result.numbers.items()}})
         if self.health is not None and not known:
             for alarm in self.health.evaluated(step, {name: r.headline for name, r in results.items()}):
-                self._alarm(step, alarm)
+                self.alarm(step, alarm)
 
-    def _alarm(self, step: int, sentence: str) -> None:
+    def alarm(self, step: int, sentence: str) -> None:
+        """Say, and take down, that something is wrong."""
         self.say(f"step {step}: {sentence}", "bold red")
         if self.metrics is not None:
             self.metrics.write({"step": step, "alarm": sentence})

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from mixdet.data.streams import PackedBatch
-from mixdet.errors import MixdetError
+from mixdet.errors import NotFinite
 from mixdet.methods import Method
 from mixdet.structures import Losses, Step, Views, keyed_generator, keyed_seed
 from mixdet.training.distributed import World
@@ -84,7 +84,7 @@ def train(
         Steps done.
 
     Raises:
-        MixdetError: a loss is not finite; names the term, the step and the images.
+        NotFinite: a loss or the gradient is not finite; names the term, the step and the images.
     """
     world = world or World()
     own = world.shards(shards)
@@ -126,7 +126,7 @@ def _clipped(parameters: list[torch.Tensor], clip_norm: float, index: int) -> fl
     """The gradient's norm before clipping; stops the run before one that is not finite spoils the parameters."""
     norm = float(clip_grad_norm_(parameters, clip_norm))
     if not math.isfinite(norm):
-        raise MixdetError(f"step {index + 1}: gradient norm is {norm} although the losses are finite; lower optim.lr")
+        raise NotFinite(f"step {index + 1}: gradient norm is {norm} although the losses are finite; lower optim.lr")
     return norm
 
 
@@ -154,7 +154,7 @@ def _collect(values: dict[str, float], losses: Losses, views: dict[str, Views], 
     for name, number in zip(names, numbers.tolist(), strict=True):
         if name in losses.terms and not abs(number) < float("inf"):
             images = ", ".join(sorted({source for v in views.values() for ids in v["weak"].ids for source in ids}))
-            raise MixdetError(
+            raise NotFinite(
                 f"step {index + 1}: loss {name} is {number}; images: {images}; "
                 "lower optim.lr, set optim.clip_norm, or look at these images' boxes"
             )
