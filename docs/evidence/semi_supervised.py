@@ -21,7 +21,12 @@ from running import curves_markdown, keep_curves, prepare, run_one, spent, table
 from mixdet.runs.comparison import Result, interval
 
 SEEDS = {"semi_bccd_20": (0, 1, 2, 3, 4), "semi_bccd_10": (0, 1, 2, 3, 4), "semi_scenes": (0, 1, 2)}
-BATCHES = (("supervised", "mum"), ("unbiased_teacher",), ("stac",), ("mum_reference", "mum_lossmix"))  # most wanted first
+BATCHES = (
+    ("supervised", "mum"),
+    ("unbiased_teacher",),
+    ("stac",),
+    ("mum_reference", "mum_lossmix"),
+)  # most wanted first
 PAIRS = (
     ("mum", "supervised"),
     ("mum", "unbiased_teacher"),

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor
 
 from mixdet.errors import MixdetError
+from mixdet.methods import STAC
 from mixdet.recipes import Recipe, load_recipe
+from mixdet.recipes.load import stage_recipe
 from mixdet.runs import commands, pipeline
+from mixdet.runs.build import Data, build_detector
+from mixdet.runs.streams import open_stream
 from mixdet.training.weights import read_card, read_weights
 from recipes_for_tests import QUICK, quick_recipe
 
@@ -130,6 +134,16 @@ def test_a_labeller_that_finds_nothing_is_said(tmp_path: Path) -> None:
     nothing = STAGES.replace("rule: fallback, score_threshold: 0.9", "rule: threshold, score_threshold: 1")
     with pytest.raises(MixdetError, match=r"^stages\.labels\.score_threshold=1: .* no such box in any of the 8 "):
         commands.train(staged(tmp_path / "run", nothing))
+
+
+def test_unlabelled_images_have_their_own_batch_size_with_labels_too(whole: Path) -> None:
+    recipe = stage_recipe(staged(whole, "data.unlabeled_batch_size=2"), staged(whole).stages[1], whole)
+    data, streams = Data.open(recipe), STAC(build_detector(recipe.detector, 8)).streams
+    sizes = {
+        stream.name: len(next(open_stream(recipe, data, stream, own_shards=range(1), start=0, stride=32)).weak.names)
+        for stream in streams
+    }
+    assert sizes == {"labeled": 4, "unlabeled": 2}
 
 
 @pytest.mark.parametrize(

@@ -37,14 +37,14 @@ def open_stream(
         name=stream.name,
         labeled=stream.labeled,
         strong=dict.fromkeys(stream.views, strong),
-        batch_size=section.batch_size if stream.labeled else unlabeled_batch(recipe),
+        batch_size=unlabeled_batch(recipe) if stream.name == "unlabeled" else section.batch_size,
         shards=section.shards,
         own_shards=own_shards,
         start=start,
         stride=stride,
         seed=recipe.seed,
         aspect_grouping=section.aspect_grouping,
-        balanced=section.class_balanced and stream.labeled,
+        balanced=section.class_balanced and stream.name != "unlabeled",
         workers=section.workers,
     )
 
