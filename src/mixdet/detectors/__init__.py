@@ -1,6 +1,7 @@
 """Detectors: three verbs on weighted batches."""
 
 from mixdet.detectors.backbones import BODIES, FPNBackbone, build_backbone
+from mixdet.detectors.ensemble import Ensemble, weighted_box_fusion
 from mixdet.detectors.faster_rcnn import FasterRCNN
 from mixdet.detectors.presets import PRESETS, Preset, ProposalLimit
 from mixdet.detectors.weighting import MIXED_TERMS, ROI_CLS_LOSSES, cross_entropy, focal_loss, match_weights
@@ -10,6 +11,7 @@ __all__ = [
     "MIXED_TERMS",
     "PRESETS",
     "ROI_CLS_LOSSES",
+    "Ensemble",
     "FPNBackbone",
     "FasterRCNN",
     "Preset",
@@ -18,4 +20,5 @@ __all__ = [
     "cross_entropy",
     "focal_loss",
     "match_weights",
+    "weighted_box_fusion",
 ]

@@ -1,7 +1,9 @@
 """Teachers: networks that follow the student, and the labels they give."""
 
+from mixdet.teaching.class_thresholds import class_thresholds
 from mixdet.teaching.decay import Decay
 from mixdet.teaching.ema import EMATeacher
+from mixdet.teaching.labelling import agreed, easiest
 from mixdet.teaching.pseudo_labels import (
     ClassThresholds,
     FallbackThreshold,
@@ -20,6 +22,9 @@ __all__ = [
     "FixedThreshold",
     "PseudoLabels",
     "Threshold",
+    "agreed",
+    "class_thresholds",
+    "easiest",
     "kept",
     "pseudo_label",
 ]
