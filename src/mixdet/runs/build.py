@@ -17,13 +17,14 @@ from mixdet.data.sources import open_dataset
 from mixdet.data.splits import labeled_subset, select_files
 from mixdet.data.unlabeled import left_out, open_unlabeled, shared
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
-from mixdet.detectors import ROI_CLS_LOSSES, FasterRCNN, build_backbone
+from mixdet.detectors import ROI_CLS_LOSSES, Ensemble, FasterRCNN, build_backbone
 from mixdet.errors import MixdetError
 from mixdet.evaluation import match_classes
 from mixdet.methods import CSD, MUM, STAC, Method, Supervised, UnbiasedTeacher
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
 from mixdet.mixing.tiles import BACKBONE, NECK
+from mixdet.recipes.ensemble import EnsembleSection
 from mixdet.recipes.method import (
     BetaLam,
     CSDSection,
@@ -185,6 +186,12 @@ def build_detector(section: DetectorSection, num_classes: int, *, weights: bool 
         section.background_pull,
         ROI_CLS_LOSSES[section.roi_cls_loss],
     )
+
+
+def build_ensemble(section: EnsembleSection, num_classes: int) -> Ensemble:
+    """The ensemble of a section; no pretrained weights are laid on, for trained ones follow."""
+    members = [build_detector(member, num_classes, weights=False) for member in section.members]
+    return Ensemble(members, section.weights, section.iou, section.skip)
 
 
 def build_mix(section: MixSection | str) -> Mix:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from mixdet.data.dataset import DetectionDataset
-from mixdet.detectors import FasterRCNN
 from mixdet.evaluation import detections_to_coco
+from mixdet.recipes.ensemble import EnsembleSection
 from mixdet.recipes.recipe import DetectorSection
-from mixdet.runs.build import build_detector
+from mixdet.runs.build import build_detector, build_ensemble
 from mixdet.runs.folder import RunFolder
-from mixdet.structures import Detections
+from mixdet.structures import Detections, Detector, as_module
 from mixdet.training.files import write_atomically
 from mixdet.training.inference import detect
 from mixdet.training.weights import WeightsCard, read_weights
@@ -33,7 +33,7 @@ class Trained:
         device: where the detector is.
     """
 
-    detector: FasterRCNN
+    detector: Detector
     card: WeightsCard
     path: Path
     device: torch.device
@@ -60,11 +60,28 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     Raises:
         MixdetError: neither, or damaged.
     """
-    file = RunFolder.open(path)[0].shipped() if path.is_dir() else path
+    file = weights_file(path)
     tensors, card = read_weights(file)
-    detector = build_detector(DetectorSection.model_validate(card.detector), len(card.classes), weights=False)
-    detector.load_state_dict(tensors)
-    return Trained(detector.to(device).eval(), card, file, device)
+    detector = described(card)
+    as_module(detector).load_state_dict(tensors)
+    as_module(detector).to(device).eval()
+    return Trained(detector, card, file, device)
+
+
+def weights_file(path: Path) -> Path:
+    """The weights that a run folder ships, or the file that ``path`` is.
+
+    Raises:
+        MixdetError: a folder that is no run's, or has no weights yet.
+    """
+    return RunFolder.open(path)[0].shipped() if path.is_dir() else path
+
+
+def described(card: WeightsCard) -> Detector:
+    """The detector that a card describes, or the ensemble, as yet without its tensors."""
+    if card.detector.get("name") == "ensemble":
+        return build_ensemble(EnsembleSection.model_validate(card.detector), len(card.classes))
+    return build_detector(DetectorSection.model_validate(card.detector), len(card.classes), weights=False)
 
 
 def write_detections(

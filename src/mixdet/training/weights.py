@@ -25,10 +25,10 @@ class WeightsCard:
     Attributes:
         classes: names, in label order.
         category_ids: the training file's id of each class, for export.
-        detector: the recipe's ``detector`` section.
+        detector: the recipe's ``detector`` section, or that of an ensemble (mixdet.recipes.ensemble).
         short_side, long_side: test-time resizing.
         step: optimizer steps done.
-        which: name of the detector in its method ("student", "teacher").
+        which: name of the detector in its method ("student", "teacher"), or "ensemble".
         scores: validation numbers at this step, by name.
     """
 
