@@ -28,7 +28,7 @@ from mixdet.detectors.backbones import NORMS
 from mixdet.detectors.swin import SwinTinyBody
 from mixdet.errors import MixdetError
 from mixdet.evaluation.evaluate import MetricName
-from mixdet.methods import CSD, METHODS, MUM, Supervised, UnbiasedTeacher
+from mixdet.methods import CSD, METHODS, MUM, MultiPhase, Supervised, UnbiasedTeacher
 from mixdet.methods.method import LABELED_VIEWS
 from mixdet.mixing import INPUTS, PAIRINGS, PRESETS, RULES, Beta, Fixed, Mix, TileMix, Uniform
 from mixdet.mixing.mix import _LAMS
@@ -41,6 +41,7 @@ from mixdet.recipes.method import (
     FixedLam,
     MixPreset,
     MixSection,
+    MultiPhaseSection,
     MUMSection,
     SupervisedSection,
     TilesSection,
@@ -108,10 +109,15 @@ def test_every_method_has_a_section(name: str) -> None:
     assert set(sections[name].model_fields) - {"name"} == set(_keywords(METHODS[name].__init__)) - {"detector"}
 
 
-@pytest.mark.parametrize("name", ["csd", "unbiased_teacher", "mum"])
+@pytest.mark.parametrize("name", ["csd", "unbiased_teacher", "mum", "multi_phase"])
 def test_the_defaults_of_a_section_build_the_methods_own(name: str) -> None:
     detector = build_detector(DetectorSection(body="tiny", weights="none"), 3)
-    section = {CSDSection: CSD, UnbiasedTeacherSection: UnbiasedTeacher, MUMSection: MUM}
+    section = {
+        CSDSection: CSD,
+        UnbiasedTeacherSection: UnbiasedTeacher,
+        MUMSection: MUM,
+        MultiPhaseSection: MultiPhase,
+    }
     kind = next(s for s in section if s.model_fields["name"].default == name)
     built, own = build_method(kind(), detector), METHODS[name](detector)  # type: ignore[call-arg]
     for key in (
@@ -124,6 +130,7 @@ def test_the_defaults_of_a_section_build_the_methods_own(name: str) -> None:
         "tiles",
         "consistency_weight",
         "limit",
+        "by_overlap",
     ):
         assert getattr(built, key, None) == getattr(own, key, None), key
     assert type(built) is section[kind]

@@ -97,6 +97,10 @@ class FasterRCNN(nn.Module):
 
     # TwoStage: the steps of losses and predict.
 
+    @property
+    def region_channels(self) -> int:
+        return self.preset.head_channels
+
     def rpn_outputs(self, features: Features) -> RPNOutputs:
         return self.rpn.outputs(features)
 

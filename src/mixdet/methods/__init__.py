@@ -2,6 +2,7 @@
 
 from mixdet.methods.csd import CSD
 from mixdet.methods.method import Method
+from mixdet.methods.multi_phase import MultiPhase
 from mixdet.methods.mum import MUM
 from mixdet.methods.stac import STAC
 from mixdet.methods.supervised import Supervised
@@ -13,6 +14,7 @@ METHODS: dict[str, type[Method]] = {
     "stac": STAC,
     "unbiased_teacher": UnbiasedTeacher,
     "mum": MUM,
+    "multi_phase": MultiPhase,
 }
 
-__all__ = ["CSD", "METHODS", "MUM", "STAC", "Method", "Supervised", "UnbiasedTeacher"]
+__all__ = ["CSD", "METHODS", "MUM", "STAC", "Method", "MultiPhase", "Supervised", "UnbiasedTeacher"]

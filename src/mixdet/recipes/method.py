@@ -339,11 +339,26 @@ class MUMSection(TeacherSection):
         return self.tiles
 
 
+class MultiPhaseSection(MethodSection):
+    """Multi Phase Learning: a later phase, which trusts an earlier one's labels region by region."""
+
+    unlabeled: ClassVar[bool] = True
+    offline: ClassVar[bool] = True
+
+    name: Literal["multi_phase"] = "multi_phase"
+    """The method."""
+    by_overlap: bool = True
+    """Weigh regions of unlabelled images by their overlap with labels."""
+    by_similarity: bool = True
+    """Weigh negatives of unlabelled images by their likeness to positives, in a learned embedding."""
+
+
 MethodChoice = Annotated[
     Annotated[SupervisedSection, Tag("supervised")]
     | Annotated[CSDSection, Tag("csd")]
     | Annotated[STACSection, Tag("stac")]
     | Annotated[UnbiasedTeacherSection, Tag("unbiased_teacher")]
-    | Annotated[MUMSection, Tag("mum")],
+    | Annotated[MUMSection, Tag("mum")]
+    | Annotated[MultiPhaseSection, Tag("multi_phase")],
     told_by_name("supervised"),
 ]

@@ -20,7 +20,7 @@ from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors import ROI_CLS_LOSSES, Ensemble, FasterRCNN, build_backbone
 from mixdet.errors import MixdetError
 from mixdet.evaluation import match_classes
-from mixdet.methods import CSD, MUM, STAC, Method, Supervised, UnbiasedTeacher
+from mixdet.methods import CSD, MUM, STAC, Method, MultiPhase, Supervised, UnbiasedTeacher
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
 from mixdet.mixing.tiles import BACKBONE, NECK
@@ -31,6 +31,7 @@ from mixdet.recipes.method import (
     FixedLam,
     MethodSection,
     MixSection,
+    MultiPhaseSection,
     MUMSection,
     STACSection,
     SupervisedSection,
@@ -230,6 +231,8 @@ def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
         return MUM(detector, build_tiles(section.tiles, detector.stages), **_teacher_keywords(section))
     if isinstance(section, UnbiasedTeacherSection):
         return UnbiasedTeacher(detector, **_teacher_keywords(section))
+    if isinstance(section, MultiPhaseSection):
+        return MultiPhase(detector, section.by_overlap, section.by_similarity)
     raise TypeError(f"no method for {type(section).__name__}")
 
 

@@ -64,7 +64,14 @@ class Staged(Protocol):
 
 @runtime_checkable
 class TwoStage(Protocol):
-    """The public steps of which a two-stage detector's ``losses`` and ``predict`` are made."""
+    """The public steps of which a two-stage detector's ``losses`` and ``predict`` are made.
+
+    Attributes:
+        region_channels: D of ``region_features``.
+    """
+
+    @property
+    def region_channels(self) -> int: ...
 
     def rpn_outputs(self, features: Features) -> Any: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,12 @@ class Regions:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def scaled(self, weights: Tensor) -> Regions:
+        """Sampled regions with both weights times ``weights`` (R,)."""
+        if self.cls_weights is None or self.box_weights is None:
+            raise ValueError("only sampled regions have weights: call sample first")
+        return replace(self, cls_weights=self.cls_weights * weights, box_weights=self.box_weights * weights)
 
     def per_image(self, values: Tensor) -> list[Tensor]:
         """Split ``values`` (R, ...) into B tensors, one an image."""
