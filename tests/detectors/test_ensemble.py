@@ -16,9 +16,10 @@ from oracles.labelling import Found
 
 steady = settings(derandomize=True, deadline=None, max_examples=60)
 parts = st.integers(1, 999).map(lambda n: n / 1000)
+sides = st.integers(1500, 2499).map(lambda n: n / 1000)  # long enough for clusters
 boxes = st.builds(
     lambda x, y, w, h, label, score: Found((x, y, x + w, y + h), label, score),
-    *(parts, parts, parts, parts, st.integers(0, 1), parts),
+    *(parts, parts, sides, sides, st.integers(0, 1), parts),
 )
 models = st.lists(st.lists(boxes, max_size=5), min_size=1, max_size=3)
 WEIGHTS = [0.9, 1.0, 1.4]  # of the paper's three phases on VOC
@@ -80,6 +81,9 @@ def test_one_box_is_itself_and_nothing_is_nothing() -> None:
     assert (alone.boxes.tolist(), alone.labels.tolist()) == ([[1, 2, 3, 4]], [1])
     assert alone.scores.tolist() == pytest.approx([0.7])
     assert len(weighted_box_fusion([detections([]), detections([])], [1.0, 1.0])) == 0
+    unsure = detections([Found((1, 2, 3, 4), 1, 0.4), Found((1, 2, 3, 4), 0, 0.0)])
+    assert weighted_box_fusion([unsure], [3.0], skip=0.4).scores.tolist() == pytest.approx([0.4])
+    assert weighted_box_fusion([unsure], [3.0], skip=0.0).labels.tolist() == [1]
     twice = detections([Found((1, 2, 3, 4), 1, 1.0)] * 2)  # published scores would be 4 / 3
     assert weighted_box_fusion([twice, detections([])], [2.0, 1.0]).scores.tolist() == [1.0]
 
@@ -100,16 +104,17 @@ def batch() -> Batch:
 
 @torch.no_grad()
 def test_an_ensemble_fuses_what_its_members_find(members: list[Detector]) -> None:
-    ensemble = Ensemble(members, [1.0, 2.0], iou=0.5)
+    images = batch()
+    own = [member.predict(member.features(images.images), images) for member in members]
+    skip = float(own[0][0].scores.median())
+    ensemble = Ensemble(members, [1.0, 2.0], iou=0.1, skip=skip)
     assert isinstance(ensemble, Detector)
     assert (ensemble.stride, ensemble.num_classes) == (members[0].stride, 3)
     assert torch.equal(ensemble.pad_colour, members[0].pad_colour)
-    images = batch()
     found = ensemble.predict(ensemble.features(images.images), images)
-    own = [member.predict(member.features(images.images), images) for member in members]
     for mine, *theirs in zip(found, *own, strict=True):
-        expected = weighted_box_fusion(theirs, [1.0, 2.0], 0.5)
-        assert len(mine) > 0
+        expected = weighted_box_fusion(theirs, [1.0, 2.0], 0.1, skip)
+        assert 0 < len(mine) < len(weighted_box_fusion(theirs, [1.0, 2.0], 0.1))
         assert torch.equal(mine.boxes, expected.boxes)
         assert torch.equal(mine.scores, expected.scores)
 

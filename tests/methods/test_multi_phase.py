@@ -14,7 +14,7 @@ from torch import Tensor
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.methods import MultiPhase
 from mixdet.methods.multi_phase import iof, overlap_weights, similarity
-from mixdet.structures import Batch, Instances, Losses, Step, Views, keyed_generator, supervise
+from mixdet.structures import Batch, Instances, Losses, Regions, Step, Views, keyed_generator, supervise
 from oracles import labelling
 from oracles import multi_phase as oracle
 
@@ -155,8 +155,13 @@ def test_the_embedding_learns_from_its_own_loss_alone(detector: FasterRCNN) -> N
     assert float(losses_of(method).terms["unsup/embedding"].detach()) < before
 
 
-def test_images_without_a_label_count_fully_as_background(detector: FasterRCNN) -> None:
-    found, plain = losses_of(MultiPhase(detector), EMPTY), losses_of(MultiPhase(detector, False, False), EMPTY)
+@pytest.mark.parametrize("ignored", [False, True])
+def test_images_without_a_label_count_fully_as_background(detector: FasterRCNN, ignored: bool) -> None:
+    nothing = EMPTY
+    if ignored:
+        instances = [replace(i, ignored=torch.ones(len(i), dtype=torch.bool)) for i in TAUGHT.weak.labels]
+        nothing = Views(weak=TAUGHT.weak.with_instances(instances))
+    found, plain = (losses_of(m, nothing) for m in (MultiPhase(detector), MultiPhase(detector, False, False)))
     for name, value in plain.terms.items():
         assert torch.equal(found.terms[name], value), name
     assert float(found.terms["unsup/embedding"].detach()) == 0
@@ -172,6 +177,18 @@ def test_every_parameter_gets_a_gradient_and_is_saved_once(detector: FasterRCNN)
     assert all(torch.equal(a, b) for a, b in zip(method.parameters(), other.parameters(), strict=True))
     assert list(method.detectors()) == ["student"]
     assert [(s.name, s.labeled, s.views) for s in method.streams] == [("labeled", True, ()), ("unlabeled", True, ())]
+
+
+def test_scaled_regions_have_both_weights_scaled() -> None:
+    plain = Regions(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), 1)
+    with pytest.raises(ValueError, match="call sample first"):
+        plain.scaled(torch.ones(2))
+    scaled = replace(plain, cls_weights=torch.tensor([1.0, 2]), box_weights=torch.tensor([3.0, 4])).scaled(
+        torch.tensor([0.5, 1])
+    )
+    assert scaled.cls_weights is not None
+    assert scaled.box_weights is not None
+    assert (scaled.cls_weights.tolist(), scaled.box_weights.tolist()) == ([0.5, 2], [1.5, 4])
 
 
 def test_it_needs_regions() -> None:

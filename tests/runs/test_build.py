@@ -329,6 +329,14 @@ def test_mum_on_swin_is_built_as_its_recipe_says() -> None:
     }
 
 
+def test_each_weight_of_multi_phase_learning_on_its_own() -> None:
+    detector = build_detector(DetectorSection(body="tiny", weights="none"), 3)
+    for by_overlap, by_similarity in ((True, False), (False, True)):
+        method = build_method(MultiPhaseSection(by_overlap=by_overlap, by_similarity=by_similarity), detector)
+        assert isinstance(method, MultiPhase)
+        assert (method.by_overlap, method.embedding is not None) == (by_overlap, by_similarity)
+
+
 def test_a_data_set_as_its_section_says(tmp_path: Path) -> None:
     source = "scenes:photo/train,count=40,size=64"
     whole = build_dataset(SourceSection(path=source))

@@ -61,6 +61,8 @@ def test_ties_and_classes_without_a_detection_take_the_highest() -> None:
     scores, labels = torch.tensor([0.9, 0.5]), torch.tensor([0, 0])
     between = class_thresholds(scores, labels, 1, torch.tensor([1.5, 2.0]))
     assert between.tolist() == pytest.approx([0.89, 1.0])
+    rounded = class_thresholds(scores, labels, 5, torch.tensor([0.3]))  # in float32, a little above 1.5 of 5
+    assert rounded.tolist() == pytest.approx([0.89])
     assert class_thresholds(scores[:0], labels[:0], 3, torch.tensor([0.0, 1.0])).tolist() == [1, 1]
     assert (GRID[0], GRID[-1], len(GRID)) == (pytest.approx(0.1), 1, 91)
     with pytest.raises(ValueError, match="images=0"):

@@ -14,8 +14,8 @@ from mixdet.teaching import agreed, easiest
 from oracles import labelling
 
 steady = settings(derandomize=True, deadline=None, max_examples=60)
-sides = st.integers(1, 5)
-places = st.integers(0, 4)
+sides = st.integers(4, 6)
+places = st.integers(0, 2)
 boxes = st.builds(
     lambda x, y, w, h, label: ((float(x), float(y), float(x + w), float(y + h)), label),
     *(places, places, sides, sides, st.integers(0, 1)),
@@ -74,3 +74,7 @@ def test_agreed_on_a_worked_case() -> None:
     alike = detections([labelling.Found((0.0, 0.0, 10.0, 10.0), 0, 0.5)])
     near = detections([labelling.Found((0.0, 0.0, 10.0, 9.0), 0, 0.5)])
     assert agreed(alike, near).boxes.tolist() == [[0, 0, 10, 10]]  # equally sure: the first's
+    first = [((0.0, 0.0, 10.0, 10.0), 0, 0.9), ((4.8, 0.0, 14.8, 10.0), 0, 0.8)]
+    second = [((0.0, 0.0, 10.0, 10.0), 0, 0.7), ((7.0, 0.0, 17.0, 10.0), 0, 0.6)]
+    both = agreed(*(detections([labelling.Found(*f) for f in side]) for side in (first, second)))
+    assert both.scores.tolist() == pytest.approx([0.9])  # the less sure box of a pair is gone, though its twin is too
