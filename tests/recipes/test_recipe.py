@@ -32,6 +32,8 @@ def test_the_shipped_recipes() -> None:
         "lossmix_coco",
         "lossmix_small",
         "lossmix_voc",
+        "multi_phase",
+        "multi_phase_small",
         "mum",
         "mum_small",
         "mum_swin",

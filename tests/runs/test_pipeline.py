@@ -9,16 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
+from mixdet.data import DetectionDataset
+from mixdet.data.scenes import scenes
 from mixdet.errors import MixdetError
 from mixdet.methods import STAC
 from mixdet.recipes import Recipe, load_recipe
 from mixdet.recipes.load import stage_recipe
+from mixdet.recipes.stage import LabelsSection
 from mixdet.runs import commands, pipeline
 from mixdet.runs.build import Data, build_detector
+from mixdet.runs.labelling import label_images
 from mixdet.runs.streams import open_stream
-from mixdet.training.weights import read_card, read_weights
+from mixdet.structures import Detections
+from mixdet.training.weights import WeightsCard, read_card, read_weights
 from recipes_for_tests import QUICK, quick_recipe
 
 POOL = "data.unlabeled=scenes:photo/train,count=20,size=96"  # eight of them not labelled
@@ -132,7 +138,9 @@ def _stop_in_stage(stage: str, patch: pytest.MonkeyPatch) -> None:
 
 def test_a_labeller_that_finds_nothing_is_said(tmp_path: Path) -> None:
     nothing = STAGES.replace("rule: fallback, score_threshold: 0.9", "rule: threshold, score_threshold: 1")
-    with pytest.raises(MixdetError, match=r"^stages\.labels\.score_threshold=1: .* no such box in any of the 8 "):
+    with pytest.raises(
+        MixdetError, match=r"^stages\.labels\.score_threshold=1: first found no such box in any of the 8 "
+    ):
         commands.train(staged(tmp_path / "run", nothing))
 
 
@@ -146,11 +154,62 @@ def test_unlabelled_images_have_their_own_batch_size_with_labels_too(whole: Path
     assert sizes == {"labeled": 4, "unlabeled": 2}
 
 
+class Labeler:
+    """Finds the same boxes in every image: class 0 at 0.9 and 0.5, class 1 at 0.4."""
+
+    path = Path("labeler")
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.card = WeightsCard(classes, tuple(range(1, len(classes) + 1)), {}, 96, 96, 1, "student", {})
+
+    def stream(self, pool: DetectionDataset) -> list[Detections]:
+        boxes = torch.tensor([[4.0, 4, 20, 20], [30, 30, 60, 60], [10, 40, 30, 70]])
+        return [Detections(boxes, torch.tensor([0, 0, 1]), torch.tensor([0.9, 0.5, 0.4]))] * len(pool)
+
+
+@pytest.mark.parametrize(("each", "kept"), [((1, 0), [0.9]), ((2, 1), [0.9, 0.5, 0.4]), ((1, 1), [0.9, 0.4])])
+def test_matched_labels_are_as_many_as_labelled_boxes(each: tuple[int, int], kept: list[float], tmp_path: Path) -> None:
+    pool = scenes("photo", count=3, size=96)
+    classes = [0] * each[0] + [1] * each[1]
+    labeled = DetectionDataset.from_rows(
+        "labelled", pool.subset([0]).images, ("a", "b"), sizes=[[96, 96]], image_index=[0] * len(classes),
+        boxes=[[0, 0, 9, 9]] * len(classes), labels=classes,
+    )  # fmt: skip
+    section = LabelsSection(by=("first",), rule="matched")
+    out = tmp_path / "labels.json"
+    found = label_images(section, [Labeler(("a", "b"))], pool, labeled, out, Console(quiet=True))  # type: ignore[list-item]
+    assert found == (3, 3 * len(kept))
+    scores = [row["score"] for row in json.loads(out.read_text())["annotations"]]
+    assert scores == pytest.approx(kept * 3)
+
+
+PHASES = (
+    "stages=[{name: a, overrides: ['method={name: supervised}', data.unlabeled=null, schedule.steps=3]}, "
+    "{name: b, labels: {by: [a], rule: fallback, share: 0.5}}, "
+    "{name: c, labels: {by: [a, b], rule: fallback, empty: true}}]"
+)
+
+
+def test_three_phases_ship_an_ensemble(tmp_path: Path) -> None:
+    words = (POOL, PHASES, "ensemble=[1, 1, 2]", "method={name: multi_phase}", "schedule.steps=3")
+    test = "data.test=scenes:photo/test,count=4,size=96"
+    result = commands.train(quick_recipe(tmp_path / "run", *words, test))
+    assert result.shipped == tmp_path / "run" / "weights" / "ensemble-last.safetensors"
+    assert list(result.val) == ["ensemble"]
+    assert result.test is not None
+    assert result.test.numbers == commands.evaluate(tmp_path / "run", split="test").numbers
+    files = {name: json.loads((tmp_path / "run" / "labels" / f"{name}.json").read_text()) for name in ("b", "c")}
+    assert 0 < len(files["b"]["images"]) <= 4  # half of the pool
+    assert len(files["c"]["images"]) == 8  # all of it, boxes or not
+    assert read_card(result.shipped).which == "ensemble"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("method={name: stac}", POOL), "data.unlabeled.labels: learns from labels|learns from labels that an earlier"),
         ((POOL, STAGES.replace("by: [first]", "by: [last]")), "names 'last', which must be one of first"),
+        ((POOL, STAGES, "ensemble=[1]"), "needs a weight for each of the 2 stages"),
         ((POOL, STAGES.replace("name: second", "name: first")), "names two stages; names must differ"),
         ((STAGES,), "labels unlabelled images; give data.unlabeled=FOLDER"),
         (

@@ -121,6 +121,10 @@ def _stages(recipe: Recipe) -> Iterator[Fault]:
             if recipe.data.unlabeled is None:
                 yield Fault((f"{key}.labels", "data.unlabeled"), "labels unlabelled images; give data.unlabeled=FOLDER")
         names.append(stage.name)
+    if recipe.ensemble and len(recipe.ensemble) != len(recipe.stages):
+        yield Fault(
+            ("ensemble", "stages"), f"needs a weight for each of the {len(recipe.stages)} stages; or [] for none"
+        )
     if recipe.stages and recipe.run.baseline:
         yield Fault(("run.baseline", "stages"), "does not go with stages, the first of which is a baseline; use false")
 

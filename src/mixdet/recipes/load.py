@@ -53,7 +53,7 @@ def stage_recipe(recipe: Recipe, stage: StageSection, root: Path) -> Recipe:
         MixdetError: an override that does not fit, in one line that names the stage.
     """
     place = f"stage {stage.name}"
-    values = recipe.model_dump(mode="json") | {"stages": []}
+    values = recipe.model_dump(mode="json") | {"stages": [], "ensemble": []}
     values["run"] |= {"out": str(root / stage.name)}
     if stage.labels is not None:
         values["data"]["unlabeled"] |= {"labels": str(root / "labels" / f"{stage.name}.json")}

@@ -284,6 +284,8 @@ class Recipe(Section):
     """Seed of every random draw."""
     stages: tuple[StageSection, ...] = ()
     """Fits one after the other, in place of a single one; the last one's weights are the run's."""
+    ensemble: tuple[Positive, ...] = ()
+    """How much each stage's detector counts in an ensemble of all, which is then what the run ships; [] for none."""
 
     @model_validator(mode="after")
     def _agreed(self) -> Self:

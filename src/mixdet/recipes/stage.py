@@ -6,18 +6,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mixdet.recipes.section import Section, Text, Unit
+from mixdet.recipes.section import Section, Share, Text, Unit
 
 
 class LabelsSection(Section):
     """How the unlabelled images are labelled before a stage, once and for all of it."""
 
-    by: Annotated[tuple[Text, ...], Field(min_length=1)]
-    """Stages whose weights label."""
-    rule: Literal["threshold", "fallback"] = "threshold"
-    """Boxes that are kept: those at or above score_threshold, or, where an image has none, its best (STAC)."""
+    by: Annotated[tuple[Text, ...], Field(min_length=1, max_length=2)]
+    """Stages whose weights label; of two, the boxes on which they agree (Multi Phase)."""
+    rule: Literal["threshold", "fallback", "matched"] = "threshold"
+    """Kept: above score_threshold; the image's best, if none is (STAC); as many as labelled images have (Multi Phase)."""
     score_threshold: Unit = 0.9
-    """Score a box needs."""
+    """Score a box needs; not for matched."""
+    share: Share = 1.0
+    """Share of the images that is used, those of the highest mean score."""
     empty: bool = False
     """Whether images without a box are kept, as background."""
 

@@ -58,7 +58,7 @@ class RunFolder:
         best = sorted((self.root / "weights").glob("*-best.safetensors"), reverse=True)  # equal: teacher over student
         if best:
             return max(best, key=lambda path: read_card(path).scores.get(key, 0.0))
-        for name in ("teacher", "student"):
+        for name in ("ensemble", "teacher", "student"):
             if (path := self.weights(name, "last")).is_file():
                 return path
         raise MixdetError(f"{self.root}: no weights before the first evaluation; go on with mixdet resume {self.root}")

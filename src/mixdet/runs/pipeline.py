@@ -8,10 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mixdet.evaluation import Evaluation, evaluate
 from mixdet.recipes.load import stage_recipe
 from mixdet.recipes.recipe import Recipe
 from mixdet.recipes.stage import StageSection
 from mixdet.runs.build import build_dataset, build_pool
+from mixdet.runs.ensemble import write_ensemble
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.infer import load_trained
@@ -26,8 +28,8 @@ def run_stages(
 ) -> FitResult:
     """Run all stages of a recipe, or those that are left of an interrupted run.
 
-    Each stage is a run of its own in a folder of its name; the last one's weights and pictures are the run's.
-    Labels are in ``labels/STAGE.json``.
+    Each stage is a run of its own in a folder of its name; the last one's weights and pictures are the run's, or an
+    ensemble of all stages. Labels are in ``labels/STAGE.json``.
 
     Args:
         recipe, name, world, console, resume: as ``fit``.
@@ -53,10 +55,29 @@ def run_stages(
             return replace(results[-1], folder=None if folder is None else root)
     if folder is None:
         return results[-1]
-    for part in SHIPPED:
-        shutil.copytree(root / recipe.stages[-1].name / part, root / part, dirs_exist_ok=True)
-    shutil.copyfile(root / recipe.stages[-1].name / "metrics.jsonl", folder.metrics)
+    final = root / recipe.stages[-1].name
+    for part in SHIPPED[1:] if recipe.ensemble else SHIPPED:
+        shutil.copytree(final / part, root / part, dirs_exist_ok=True)
+    shutil.copyfile(final / "metrics.jsonl", folder.metrics)
+    if recipe.ensemble:
+        return _with_ensemble(recipe, folder, world, results[-1])
     return replace(results[-1], folder=root, shipped=folder.shipped())
+
+
+def _with_ensemble(recipe: Recipe, folder: RunFolder, world: World, last: FitResult) -> FitResult:
+    """Write the ensemble of all stages, and measure it in place of the last one's detectors."""
+    file = folder.weights("ensemble", "last")
+    file.parent.mkdir(exist_ok=True)
+    write_ensemble([folder.root / stage.name for stage in recipe.stages], recipe.ensemble, file)
+    trained = load_trained(file, world.device)
+    measured: dict[str, Evaluation] = {}
+    for split in ("val", "test"):
+        if (section := getattr(recipe.data, split)) is not None:
+            dataset = build_dataset(section)
+            found = trained.detect(dataset, recipe.evaluation.batch_size)
+            measured[split] = evaluate(found, dataset, recipe.evaluation.metric, classes=trained.card.classes)
+    val = {"ensemble": measured["val"]} if "val" in measured else {}
+    return replace(last, folder=folder.root, shipped=file, val=val, test=measured.get("test"))
 
 
 def _label(recipe: Recipe, stage: StageSection, own: Recipe, world: World, console: Console, root: Path) -> None:
@@ -66,10 +87,11 @@ def _label(recipe: Recipe, stage: StageSection, own: Recipe, world: World, conso
         return
     labeled = build_dataset(own.data.labeled)
     images = build_pool(pool.model_copy(update={"labels": None}), labeled)
-    labeler = load_trained(root / section.by[0], world.device)
-    count, boxes = label_images(section, labeler, images, Path(pool.labels), console)
+    labelers = [load_trained(root / name, world.device) for name in section.by]
+    count, boxes = label_images(section, labelers, images, labeled, Path(pool.labels), console)
+    found_by = " and ".join(section.by)
     console.print(
-        f"{images.name}: {boxes} boxes in {count} of {len(images)} unlabelled images, found by {labeler.path}",
+        f"{images.name}: {boxes} boxes in {count} of {len(images)} unlabelled images, found by {found_by}",
         highlight=False,
     )
 
