@@ -15,12 +15,12 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms.v2.functional import resize
 
-from mixdet.data.geometry import transform_boxes
 from mixdet.data.scenes import scenes
 from mixdet.data.streams import Collate, Example, Seen
 from mixdet.detectors import FasterRCNN, Preset, build_backbone
 from mixdet.methods import Supervised
 from mixdet.structures import Batch, Instances, Step, Views, keyed_generator
+from mixdet.structures.boxes import transform_boxes
 from mixdet.training.optim import build_optimizer
 
 CLASSES = 8  # of the drawn scenes

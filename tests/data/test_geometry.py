@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mixdet.data.geometry import WeakView, inside, resized, to_original, transform_boxes
+from mixdet.data.geometry import WeakView, inside, resized, to_original
 from mixdet.structures import Detections, Instances, keyed_generator
+from mixdet.structures.boxes import transform_boxes
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,13 @@ def views(seed: int, labeled: bool, count: int = 4) -> Views:
     boxes = torch.tensor([[5.0, 6.0, 60.0, 70.0], [50.0, 20.0, 90.0, 60.0]])
     instances = [Instances(boxes + i, torch.tensor([0, 2])) for i in range(count)]
     ids = tuple(frozenset({f"{seed}-{i}"}) for i in range(count))
+    affines = torch.eye(3).repeat(count, 1, 1)
     weak, strong = (
         Batch(
             torch.rand(count, 3, 96, 128, generator=generator),
             torch.tensor([[96, 128]] * count),
             instances if labeled else None,
+            affines=affines,
             ids=ids,
         )
         for _ in range(2)
@@ -259,3 +261,31 @@ def test_the_teacher_is_asked_about_the_weak_view_in_eval_mode(
     assert torch.equal(asked[0], UNLABELED.weak.images)
     assert isinstance(network, nn.Module)
     assert not network.training
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_strong_view_of_its_own_geometry_gets_the_labels_where_the_objects_are(
+    name: str, detector: FasterRCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice as large and mirrored, one image of it cropped so that the second box is gone."""
+    method = TEACHERS[name](detector, decay=NOW)
+    answers(monkeypatch, method, [0.9, 0.8])
+    mirrored = torch.tensor([[-2.0, 0, 256], [0, 2, 0], [0, 0, 1]]).repeat(4, 1, 1)
+    mirrored[3, 0, 2] = 70
+    strong = Batch(
+        torch.rand(4, 3, 192, 256, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([[192, 256]] * 4),
+        None,
+        affines=mirrored,
+        ids=UNLABELED.weak.ids,
+    )
+    seen: list[Batch] = []
+    own = detector.losses
+    monkeypatch.setattr(detector, "losses", lambda features, batch: seen.append(batch) or own(features, batch))
+    losses = losses_of(method, at(0), unlabeled=Views(weak=UNLABELED.weak, strong=strong))
+    assert torch.isfinite(losses.total)
+    taught = seen[1]
+    assert taught.canvas == (192, 256)
+    assert [i.boxes.tolist() for i in taught.labels[:3]] == [[[176, 20, 236, 100], [136, 20, 196, 100]]] * 3
+    assert taught.labels[3].boxes.tolist() == [[0, 20, 50, 100]]
+    assert all((i.box_weights == 0).all() for i in taught.labels)

@@ -10,8 +10,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from mixdet.structures import Detections, Instances
-
-MIN_VISIBLE = 0.25  # of a box's area: an object of which less is seen is no longer one, as in mixing
+from mixdet.structures.boxes import cut_to_image, transform_boxes
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,8 @@ def inside(instances: Instances, height: int, width: int) -> Instances:
 
     Of ignored instances any visible rest stays.
     """
-    boxes = instances.boxes.clamp(min=0)
-    boxes = torch.minimum(boxes, boxes.new_tensor([width, height, width, height]))
-    whole, seen = ((b[:, 2:] - b[:, :2]).clamp(min=0).prod(1) for b in (instances.boxes, boxes))
-    keep = (seen > 0) & (instances.ignored | (seen >= MIN_VISIBLE * whole))
+    limits = instances.boxes.new_tensor([width, height, width, height])
+    boxes, keep = cut_to_image(instances.boxes, limits, instances.ignored)
     return replace(instances, boxes=boxes).select(keep)
 
 
@@ -88,13 +85,6 @@ def resized(height: int, width: int, short: int, long: int) -> tuple[int, int]:
     """Size with the short side at ``short``, or the long side at ``long`` if it would exceed it; at least 1 pixel."""
     scale = min(short / min(height, width), long / max(height, width))
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
-
-
-def transform_boxes(boxes: Tensor, affine: Tensor) -> Tensor:
-    """(M, 4) xyxy boxes under a (3, 3) affine: the smallest boxes around their four corners."""
-    across, down = boxes[:, [0, 2, 0, 2]], boxes[:, [1, 1, 3, 3]]  # (M, 4) corners
-    x, y = (row[0] * across + row[1] * down + row[2] for row in affine[:2])
-    return torch.stack([x.amin(1), y.amin(1), x.amax(1), y.amax(1)], dim=1)
 
 
 def to_original(detections: Detections, affine: Tensor) -> Detections:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 
 import torch
@@ -57,6 +58,18 @@ class FasterRCNN(nn.Module):
     def pad_colour(self) -> Tensor:
         """(3,) the mean: it normalises to zero."""
         return self.backbone.mean
+
+    def with_new_heads(self) -> FasterRCNN:
+        """Another one with this one's backbone, copied, and heads that are drawn anew."""
+        rpn, roi = self.rpn, self.roi_heads
+        return FasterRCNN(
+            self.num_classes,
+            copy.deepcopy(self.backbone),
+            self.preset,
+            rpn.mixed_terms,
+            rpn.background_pull,
+            roi.cls_loss,
+        ).to(self.pad_colour.device)
 
     # The three verbs.
 
@@ -119,6 +132,9 @@ class FasterRCNN(nn.Module):
 
     def region_outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.roi_heads.outputs(x)
+
+    def region_boxes(self, deltas: Tensor, regions: Regions) -> Tensor:
+        return self.roi_heads.boxes(deltas, regions)
 
     def region_losses(self, outputs: tuple[Tensor, Tensor], regions: Regions) -> Losses:
         return self.roi_heads.losses(outputs, regions)

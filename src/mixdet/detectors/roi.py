@@ -114,6 +114,11 @@ class RoIHeads(nn.Module):
         logits, deltas = self.box_predictor(x)
         return logits.float(), deltas.float()
 
+    def boxes(self, deltas: Tensor, regions: Regions) -> Tensor:
+        """(R, K + 1, 4) the boxes that the head makes of each region, one a class, background first; not clipped."""
+        decoded: Tensor = self.box_coder.decode_single(deltas, regions.boxes)  # (R, 4 (K + 1))
+        return decoded.view(-1, deltas.shape[1] // 4, 4)
+
     def losses(self, outputs: tuple[Tensor, Tensor], regions: Regions) -> Losses:
         """``roi_cls`` and ``roi_box``: each region's loss times its weight, over the count of regions."""
         logits, deltas = outputs
@@ -136,7 +141,7 @@ class RoIHeads(nn.Module):
     def detections(self, outputs: tuple[Tensor, Tensor], regions: Regions, batch: Batch) -> list[Detections]:
         """Boxes above the score threshold after suppression a class, at most ``max_detections`` an image."""
         logits, deltas = outputs
-        boxes = self.box_coder.decode_single(deltas, regions.boxes).view(-1, logits.shape[1], 4)  # (R, K+1, 4)
+        boxes = self.boxes(deltas, regions)
         scores = logits.softmax(dim=1)
         return [
             self._detections(b, s, size)

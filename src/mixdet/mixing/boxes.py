@@ -1,22 +1,11 @@
-"""What is left to see of a box."""
+"""What a hole leaves of a box."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-MIN_VISIBLE = 0.25  # of a box's area: an object of which less is seen is no longer one
-
-
-def area(boxes: Tensor) -> Tensor:
-    """(M, 4) xyxy -> (M,); 0 for a box turned inside out."""
-    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0)
-    return sides[:, 0] * sides[:, 1]
-
-
-def intersection(boxes: Tensor, windows: Tensor) -> Tensor:
-    """The part of each box (M, 4) inside its window (M, 4); area 0 where they do not meet."""
-    return torch.cat([torch.maximum(boxes[:, :2], windows[:, :2]), torch.minimum(boxes[:, 2:], windows[:, 2:])], 1)
+from mixdet.structures.boxes import area, intersection
 
 
 def visible_part(boxes: Tensor, holes: Tensor) -> tuple[Tensor, Tensor]:

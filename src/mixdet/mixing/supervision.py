@@ -8,15 +8,16 @@ exactly 0 are left out without a look at the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mixdet.mixing.boxes import MIN_VISIBLE, area, intersection, visible_part
+from mixdet.mixing.boxes import visible_part
 from mixdet.mixing.inputs import EMPTY, Layout, Piece, Rect
 from mixdet.structures import Instances
+from mixdet.structures.boxes import MIN_VISIBLE, area, intersection
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,7 @@ def join(images: Sequence[Sequence[Part]], device: torch.device) -> list[Instanc
     counts = [sum(len(part.instances) for part in image) for image in images]
     if any(part.piece.cut for part in parts):
         flat, counts = _seen(flat, counts, parts)
-    columns = [getattr(flat, field.name).split(counts) for field in fields(Instances)]
-    return [Instances(*row) for row in zip(*columns, strict=True)]
+    return flat.split(counts)
 
 
 def merge_twins(instances: Instances, first: int) -> Instances:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,3 +41,14 @@ class Detections:
 
     def select(self, index: Tensor) -> Detections:
         return Detections(self.boxes[index], self.labels[index], self.scores[index])
+
+    def split(self, counts: Sequence[int]) -> list[Detections]:
+        """The detections cut into parts of ``counts``, in order: what ``concat`` joined."""
+        columns = (column.split(counts) for column in (self.boxes, self.labels, self.scores))
+        return [Detections(*row) for row in zip(*columns, strict=True)]
+
+    @staticmethod
+    def concat(parts: Sequence[Detections]) -> Detections:
+        """All detections of ``parts`` (at least one), one part after the other: no longer best first."""
+        columns = ([p.boxes for p in parts], [p.labels for p in parts], [p.scores for p in parts])
+        return Detections(*(torch.cat(column) for column in columns))

@@ -8,11 +8,15 @@ from mixdet.teaching.pseudo_labels import (
     ClassThresholds,
     FallbackThreshold,
     FixedThreshold,
+    LeastThreshold,
     PseudoLabels,
     Threshold,
+    asking,
     kept,
     pseudo_label,
 )
+from mixdet.teaching.rectify import second_opinion, suppressed
+from mixdet.teaching.reproject import from_original, reproject, to_original
 
 __all__ = [
     "ClassThresholds",
@@ -20,11 +24,18 @@ __all__ = [
     "EMATeacher",
     "FallbackThreshold",
     "FixedThreshold",
+    "LeastThreshold",
     "PseudoLabels",
     "Threshold",
     "agreed",
+    "asking",
     "class_thresholds",
     "easiest",
+    "from_original",
     "kept",
     "pseudo_label",
+    "reproject",
+    "second_opinion",
+    "suppressed",
+    "to_original",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mixdet.structures import Batch, Detections, Detector, Instances
+from mixdet.structures import Batch, Detections, Detector, Instances, as_module
+from mixdet.teaching.reproject import reproject
 
 SCORE_BINS = 10
 
@@ -24,6 +26,16 @@ class FixedThreshold:
 
     def __call__(self, detections: Detections) -> Tensor:
         return detections.scores > self.score
+
+
+@dataclass(frozen=True)
+class LeastThreshold:
+    """Detections with a score of at least one number (Instant Teaching: 0.9)."""
+
+    score: float
+
+    def __call__(self, detections: Detections) -> Tensor:
+        return detections.scores >= self.score
 
 
 @dataclass(frozen=True)
@@ -57,45 +69,68 @@ class PseudoLabels:
     """What a teacher says of a batch.
 
     Attributes:
-        instances: of each image, in the pixels of the batch it was asked about; trust 1.
+        instances: of each image of ``batch``, in its pixels; trust 1.
         notes: "pseudo_boxes" an image; "pseudo_kept", the share of detections that were kept; "pseudo_boxes_of_class",
             (K,) an image; "pseudo_scores", detections an image in each tenth of [0, 1], kept or not.
+        batch: what it was asked about.
     """
 
     instances: list[Instances]
     notes: dict[str, Tensor]
+    batch: Batch
 
     def on(self, batch: Batch, *, box_loss: bool = True, skip_empty: bool = False) -> Batch:
-        """``batch``, another view of the same images in the same geometry, with these labels.
+        """``batch``, another view of the same images, with these labels in its pixels.
 
         Args:
-            batch: the student's view.
+            batch: the student's view, in the geometry of the teacher's or in one of its own (``reproject``).
             box_loss: whether boxes are learned from, or only what is in them.
             skip_empty: images without a label get weight 0; otherwise they are background.
         """
-        instances = self.instances if box_loss else [found.without_box_loss() for found in self.instances]
+        instances = reproject(self.instances, self.batch, batch)
+        if not box_loss:
+            instances = [found.without_box_loss() for found in instances]
         if not skip_empty:
             return batch.with_instances(instances)
         some = torch.tensor([float(len(found) > 0) for found in instances], device=batch.weights.device)
         return batch.with_instances(instances).with_weights(batch.weights * some)
 
 
-@torch.no_grad()
 def pseudo_label(teacher: Detector, batch: Batch, threshold: Threshold) -> PseudoLabels:
     """Labels for the images of ``batch``, which may be unlabelled: the detections that pass ``threshold``.
 
     An image without any such detection gets truly empty instances: it is a negative image, not a fake box.
 
     Args:
-        teacher: in eval mode, or without dropout and live batch norm.
+        teacher: may be the student itself; it is asked as in evaluation (``asking``).
         batch: the weak view; its instances are not read.
         threshold: which detections to keep.
     """
-    return kept(teacher.predict(teacher.features(batch.images), batch), threshold, teacher.num_classes)
+    with asking(teacher):
+        return kept(teacher.predict(teacher.features(batch.images), batch), threshold, teacher.num_classes, batch)
 
 
-def kept(detections: Sequence[Detections], threshold: Threshold, num_classes: int) -> PseudoLabels:
-    """The detections of ``num_classes`` classes that pass ``threshold``, as labels."""
+@contextmanager
+def asking(*teachers: Detector) -> Iterator[None]:
+    """No gradients, and ``teachers`` in eval mode; every module gets its own mode back.
+
+    Weights that autocast has cast meanwhile are forgotten: up to PyTorch 2.9 a network that goes on to learn would find
+    them again, and get no gradient.
+    """
+    training = [module for teacher in teachers for module in as_module(teacher).modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.clear_autocast_cache()
+        for module in training:
+            module.training = True
+
+
+def kept(detections: Sequence[Detections], threshold: Threshold, num_classes: int, batch: Batch) -> PseudoLabels:
+    """The detections in ``batch``, of ``num_classes`` classes, that pass ``threshold``, as labels."""
     chosen = [found.select(threshold(found)) for found in detections]
     images, boxes = max(len(chosen), 1), sum(len(found) for found in chosen)
     labels = torch.cat([found.labels for found in chosen]) if chosen else torch.zeros(0, dtype=torch.int64)
@@ -107,4 +142,4 @@ def kept(detections: Sequence[Detections], threshold: Threshold, num_classes: in
         "pseudo_boxes_of_class": torch.bincount(labels, minlength=num_classes) / images,
         "pseudo_scores": torch.bincount(bins, minlength=SCORE_BINS) / images,
     }
-    return PseudoLabels([Instances(found.boxes, found.labels) for found in chosen], notes)
+    return PseudoLabels([Instances(found.boxes, found.labels) for found in chosen], notes, batch)
