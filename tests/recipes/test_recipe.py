@@ -29,6 +29,7 @@ def _model_fields() -> list[tuple[str, str | None]]:
 def test_the_shipped_recipes() -> None:
     assert recipe_names() == (
         "bccd",
+        "instant_teaching",
         "lossmix_coco",
         "lossmix_small",
         "lossmix_voc",

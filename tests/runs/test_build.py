@@ -28,7 +28,7 @@ from mixdet.detectors.backbones import NORMS
 from mixdet.detectors.swin import SwinTinyBody
 from mixdet.errors import MixdetError
 from mixdet.evaluation.evaluate import MetricName
-from mixdet.methods import CSD, METHODS, MUM, MultiPhase, Supervised, UnbiasedTeacher
+from mixdet.methods import METHODS, InstantTeaching, MultiPhase, Supervised
 from mixdet.methods.method import LABELED_VIEWS
 from mixdet.mixing import INPUTS, PAIRINGS, PRESETS, RULES, Beta, Fixed, Mix, TileMix, Uniform
 from mixdet.mixing.mix import _LAMS
@@ -36,16 +36,16 @@ from mixdet.mixing.tiles import TileMode
 from mixdet.recipes import Recipe, load_recipe
 from mixdet.recipes.method import (
     BetaLam,
-    CSDSection,
     DecaySection,
     FixedLam,
+    InstantTeachingSection,
+    MethodSection,
     MixPreset,
     MixSection,
     MultiPhaseSection,
     MUMSection,
     SupervisedSection,
     TilesSection,
-    UnbiasedTeacherSection,
     UniformLam,
 )
 from mixdet.recipes.recipe import (
@@ -75,6 +75,8 @@ from mixdet.teaching import Decay
 from mixdet.teaching.decay import Ramp
 from mixdet.training.optim import build_optimizer
 from mixdet.training.schedules import Schedule
+
+METHOD_SECTIONS = Key.of(Recipe).child("method").sections  # type: ignore[union-attr]
 
 
 def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
@@ -109,31 +111,15 @@ def test_every_method_has_a_section(name: str) -> None:
     assert set(sections[name].model_fields) - {"name"} == set(_keywords(METHODS[name].__init__)) - {"detector"}
 
 
-@pytest.mark.parametrize("name", ["csd", "unbiased_teacher", "mum", "multi_phase"])
-def test_the_defaults_of_a_section_build_the_methods_own(name: str) -> None:
+@pytest.mark.parametrize("section", METHOD_SECTIONS, ids=lambda section: section.__name__)
+def test_the_defaults_of_a_section_build_the_methods_own(section: type[MethodSection]) -> None:
     detector = build_detector(DetectorSection(body="tiny", weights="none"), 3)
-    section = {
-        CSDSection: CSD,
-        UnbiasedTeacherSection: UnbiasedTeacher,
-        MUMSection: MUM,
-        MultiPhaseSection: MultiPhase,
-    }
-    kind = next(s for s in section if s.model_fields["name"].default == name)
-    built, own = build_method(kind(), detector), METHODS[name](detector)  # type: ignore[call-arg]
-    for key in (
-        "threshold",
-        "unsup_weight",
-        "decay",
-        "labeled_views",
-        "unsup_box_loss",
-        "skip_empty",
-        "tiles",
-        "consistency_weight",
-        "limit",
-        "by_overlap",
-    ):
-        assert getattr(built, key, None) == getattr(own, key, None), key
-    assert type(built) is section[kind]
+    name = section.model_fields["name"].default
+    built, own = build_method(section(), detector), METHODS[name](detector)  # type: ignore[call-arg]
+    assert type(built) is METHODS[name]
+    settings = [{k: v for k, v in vars(method).items() if not k.startswith("_")} for method in (built, own)]
+    assert settings[0] == settings[1]
+    assert [key for key, _ in built.named_modules()] == [key for key, _ in own.named_modules()]
 
 
 def test_tiles_and_decay_have_the_keys_of_their_classes() -> None:
@@ -335,6 +321,17 @@ def test_each_weight_of_multi_phase_learning_on_its_own() -> None:
         method = build_method(MultiPhaseSection(by_overlap=by_overlap, by_similarity=by_similarity), detector)
         assert isinstance(method, MultiPhase)
         assert (method.by_overlap, method.embedding is not None) == (by_overlap, by_similarity)
+
+
+def test_instant_teaching_as_its_section_says() -> None:
+    detector = build_detector(DetectorSection(body="tiny", weights="none"), 3)
+    section = InstantTeachingSection(
+        score_threshold=0.8, unsup_weight=2.0, mix_p=0.25, skip_empty=True, co_rectify=True
+    )
+    method = build_method(section, detector)
+    assert isinstance(method, InstantTeaching)
+    assert (method.threshold.score, method.unsup_weight, method.mix_p, method.skip_empty) == (0.8, 2.0, 0.25, True)
+    assert list(method.detectors()) == ["student", "student2"]
 
 
 def test_a_data_set_as_its_section_says(tmp_path: Path) -> None:

@@ -84,6 +84,9 @@ DETECTRON2 = Preset(
 UNBIASED_TEACHER = replace(DETECTRON2, rpn_positive_fraction=0.25)
 """That of Unbiased Teacher's and MUM's code."""
 
+INSTANT_TEACHING = replace(DETECTRON2, roi_samples=64, score_threshold=0.001)
+"""Instant Teaching's few proposals, and its low threshold, which alone is worth about a point of AP."""
+
 TINY = Preset(
     fpn_channels=64,
     anchor_sizes=(16, 32, 64, 128, 160),
@@ -101,5 +104,6 @@ PRESETS: dict[str, Preset] = {
     "torchvision": TORCHVISION,
     "detectron2": DETECTRON2,
     "unbiased_teacher": UNBIASED_TEACHER,
+    "instant_teaching": INSTANT_TEACHING,
     "tiny": TINY,
 }

@@ -1,6 +1,7 @@
 """Training methods: one paper, one short file."""
 
 from mixdet.methods.csd import CSD
+from mixdet.methods.instant_teaching import InstantTeaching
 from mixdet.methods.method import Method
 from mixdet.methods.multi_phase import MultiPhase
 from mixdet.methods.mum import MUM
@@ -12,9 +13,10 @@ METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "csd": CSD,
     "stac": STAC,
+    "instant_teaching": InstantTeaching,
+    "multi_phase": MultiPhase,
     "unbiased_teacher": UnbiasedTeacher,
     "mum": MUM,
-    "multi_phase": MultiPhase,
 }
 
-__all__ = ["CSD", "METHODS", "MUM", "STAC", "Method", "MultiPhase", "Supervised", "UnbiasedTeacher"]
+__all__ = ["CSD", "METHODS", "MUM", "STAC", "InstantTeaching", "Method", "MultiPhase", "Supervised", "UnbiasedTeacher"]

@@ -316,6 +316,25 @@ class STACSection(MethodSection):
     """Decay of an EMA teacher beside the student; null for none."""
 
 
+class InstantTeachingSection(MethodSection):
+    """Instant Teaching: a student labels images for itself and learns from them mixed with labelled ones."""
+
+    unlabeled: ClassVar[bool] = True
+
+    name: Literal["instant_teaching"] = "instant_teaching"
+    """The method."""
+    score_threshold: Unit = 0.9
+    """The student's detections with this score or more become labels."""
+    unsup_weight: NonNegative = 1.0
+    """Weight of the losses on unlabelled images."""
+    mix_p: Unit = 0.5
+    """Chance that an unlabelled image is mixed with a labelled one."""
+    skip_empty: bool = False
+    """Unlabelled images without a label: left out, or background."""
+    co_rectify: bool = False
+    """Two students that correct each other's labels (Instant Teaching*), at twice the cost."""
+
+
 class UnbiasedTeacherSection(TeacherSection):
     """Unbiased Teacher: a student and its moving average teach each other."""
 
@@ -357,8 +376,9 @@ MethodChoice = Annotated[
     Annotated[SupervisedSection, Tag("supervised")]
     | Annotated[CSDSection, Tag("csd")]
     | Annotated[STACSection, Tag("stac")]
+    | Annotated[InstantTeachingSection, Tag("instant_teaching")]
+    | Annotated[MultiPhaseSection, Tag("multi_phase")]
     | Annotated[UnbiasedTeacherSection, Tag("unbiased_teacher")]
-    | Annotated[MUMSection, Tag("mum")]
-    | Annotated[MultiPhaseSection, Tag("multi_phase")],
+    | Annotated[MUMSection, Tag("mum")],
     told_by_name("supervised"),
 ]

