@@ -66,7 +66,7 @@ def _image_of(counts: Sequence[int], like: Tensor) -> Tensor:
 def _affines(batch: Batch) -> Tensor:
     if batch.affines is None:
         raise ValueError("a batch without affines cannot be reprojected: its images were mixed; label before mixing")
-    return batch.affines.double()  # float32 would lose a hundredth of a pixel on large images
+    return batch.affines.double()  # which autocast leaves alone
 
 
 def _inverse(batch: Batch) -> Tensor:
