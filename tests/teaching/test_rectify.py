@@ -11,7 +11,7 @@ from torch import Tensor
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.structures import Batch, Detections, Regions
 from mixdet.teaching import second_opinion, suppressed
-from oracles.instant_teaching import rectified
+from oracles.instant_teaching import clipped, decoded, rectified
 
 
 @pytest.fixture
@@ -20,13 +20,19 @@ def detector() -> FasterRCNN:
     return FasterRCNN(3, build_backbone("tiny", 64), PRESETS["tiny"])
 
 
+def moved(head: Any, box: Any, label: int, score: float) -> Any:
+    return decoded(box, head(box)[1][label + 1])
+
+
 def found(boxes: list[list[float]], labels: list[int], scores: list[float]) -> Detections:
     return Detections(torch.tensor(boxes).float().reshape(-1, 4), torch.tensor(labels).long(), torch.tensor(scores))
 
 
 @torch.no_grad()
 def test_each_box_is_averaged_with_what_the_region_head_makes_of_it(detector: FasterRCNN) -> None:
-    """A real head, image by image; no box in the first image, one that is cut at the edge in the last."""
+    """A real head with strong opinions, image by image; no box in the first, boxes that leave the others."""
+    detector.roi_heads.box_predictor.bbox_pred.weight.mul_(1000)
+    detector.roi_heads.box_predictor.cls_score.weight.mul_(50)
     images = torch.rand(3, 3, 96, 128, generator=torch.Generator().manual_seed(1))
     batch = Batch(images, torch.tensor([[96, 128], [90, 120], [64, 100]]), None)
     side = [
@@ -44,7 +50,9 @@ def test_each_box_is_averaged_with_what_the_region_head_makes_of_it(detector: Fa
             return logits[0].tolist(), deltas.view(-1, 4).tolist()
 
         rows = list(zip(own.boxes.tolist(), own.labels.tolist(), own.scores.tolist(), strict=True))
-        expected = rectified(rows, head, tuple(batch.sizes[i].tolist()))
+        size = tuple(batch.sizes[i].tolist())
+        expected = rectified(rows, head, size)
+        assert i == 0 or any(clipped(box := moved(head, *row), *size) != box for row in rows)
         assert opinion.labels.tolist() == own.labels.tolist()
         assert opinion.scores.tolist() == pytest.approx([score for _, _, score in expected], rel=1e-5)
         torch.testing.assert_close(
