@@ -82,10 +82,8 @@ class InstantTeaching(Method):
             raise TypeError(f"co_rectify draws new heads: it needs a FasterRCNN, not {type(detector).__name__}")
         self.student: Detector = detector
         self.student2 = detector.with_new_heads() if co_rectify and isinstance(detector, FasterRCNN) else None
-        self.streams = (
-            Stream("labeled", labeled=True),
-            Stream("unlabeled", labeled=False, views=STRONG[: len(self.detectors())]),
-        )
+        views = STRONG[: len(self.detectors())]
+        self.streams = (Stream("labeled", labeled=True), Stream("unlabeled", labeled=False, views=views))
         self.threshold = LeastThreshold(score_threshold)
         self.unsup_weight = unsup_weight
         self.mix_p = mix_p
