@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mixdet.data.geometry import transform_boxes
 from mixdet.data.rand_augment import (
     COLOURS,
     GREY,
@@ -21,6 +20,7 @@ from mixdet.data.rand_augment import (
     warp,
 )
 from mixdet.structures import Batch, Instances
+from mixdet.structures.boxes import transform_boxes
 
 HEIGHT, WIDTH = 48, 64
 

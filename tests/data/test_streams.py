@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from mixdet.data import DetectionDataset, FileImages
-from mixdet.data.geometry import WeakView, transform_boxes
+from mixdet.data.geometry import WeakView
 from mixdet.data.photometric import PhotometricView
 from mixdet.data.scenes import scenes
 from mixdet.data.streams import PackedBatch, PackedImages, evaluation_batches, stream_batches
 from mixdet.data.strong import StrongView
 from mixdet.errors import MixdetError
+from mixdet.structures.boxes import transform_boxes
 
 DATA = scenes("photo", count=10, size=64)
 STRONG = StrongView(PhotometricView())

@@ -28,7 +28,7 @@ from mixdet.detectors.backbones import NORMS
 from mixdet.detectors.swin import SwinTinyBody
 from mixdet.errors import MixdetError
 from mixdet.evaluation.evaluate import MetricName
-from mixdet.methods import METHODS, InstantTeaching, MultiPhase, Supervised
+from mixdet.methods import METHODS, MUM, InstantTeaching, MultiPhase, Supervised
 from mixdet.methods.method import LABELED_VIEWS
 from mixdet.mixing import INPUTS, PAIRINGS, PRESETS, RULES, Beta, Fixed, Mix, TileMix, Uniform
 from mixdet.mixing.mix import _LAMS

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
-from mixdet.data.geometry import inside, transform_boxes
+from mixdet.data.geometry import inside
 from mixdet.structures import Batch, Instances
+from mixdet.structures.boxes import transform_boxes
 
 COLOURS = (
     "identity",

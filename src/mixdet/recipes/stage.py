@@ -15,7 +15,7 @@ class LabelsSection(Section):
     by: Annotated[tuple[Text, ...], Field(min_length=1, max_length=2)]
     """Stages whose weights label; of two, the boxes on which they agree (Multi Phase)."""
     rule: Literal["threshold", "fallback", "matched"] = "threshold"
-    """Kept: above score_threshold; the image's best, if none is (STAC); as many as labelled images have (Multi Phase)."""
+    """Kept: above score_threshold; the image's best too (STAC); or as many as labelled images have (Multi Phase)."""
     score_threshold: Unit = 0.9
     """Score a box needs; not for matched."""
     share: Share = 1.0
