@@ -2,6 +2,7 @@
 
 from mixdet.methods.csd import CSD
 from mixdet.methods.instant_teaching import InstantTeaching
+from mixdet.methods.ismt import ISMT
 from mixdet.methods.method import Method
 from mixdet.methods.multi_phase import MultiPhase
 from mixdet.methods.mum import MUM
@@ -14,9 +15,21 @@ METHODS: dict[str, type[Method]] = {
     "csd": CSD,
     "stac": STAC,
     "instant_teaching": InstantTeaching,
+    "ismt": ISMT,
     "multi_phase": MultiPhase,
     "unbiased_teacher": UnbiasedTeacher,
     "mum": MUM,
 }
 
-__all__ = ["CSD", "METHODS", "MUM", "STAC", "InstantTeaching", "Method", "MultiPhase", "Supervised", "UnbiasedTeacher"]
+__all__ = [
+    "CSD",
+    "ISMT",
+    "METHODS",
+    "MUM",
+    "STAC",
+    "InstantTeaching",
+    "Method",
+    "MultiPhase",
+    "Supervised",
+    "UnbiasedTeacher",
+]

@@ -33,6 +33,7 @@ def faults(recipe: Recipe) -> list[Fault]:
         *_shards(recipe),
         *_pool(recipe),
         *_stages(recipe),
+        *_heads(recipe),
         *_tiles(recipe),
         *_ramp(recipe),
         *_baseline(recipe),
@@ -127,6 +128,14 @@ def _stages(recipe: Recipe) -> Iterator[Fault]:
         )
     if recipe.stages and recipe.run.baseline:
         yield Fault(("run.baseline", "stages"), "does not go with stages, the first of which is a baseline; use false")
+
+
+def _heads(recipe: Recipe) -> Iterator[Fault]:
+    if recipe.method.two_heads and recipe.detector.name != "two_head_rcnn":
+        yield Fault(
+            ("method.name", "detector.name"),
+            f"teaches two heads, and detector.name={recipe.detector.name} has one; set detector.name=two_head_rcnn",
+        )
 
 
 def _tiles(recipe: Recipe) -> Iterator[Fault]:

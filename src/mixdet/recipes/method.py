@@ -135,10 +135,12 @@ class MethodSection(Choice):
     Attributes:
         unlabeled: whether unlabelled images are read.
         offline: whether these carry labels, which an earlier stage gave.
+        two_heads: whether the detector must have two RoI heads.
     """
 
     unlabeled: ClassVar[bool] = False
     offline: ClassVar[bool] = False
+    two_heads: ClassVar[bool] = False
 
     @property
     def views(self) -> LabeledViews:
@@ -240,6 +242,15 @@ class MUMDecay(DecaySection):
     """Way to value: none, linear from 0.5 (MUM), or harmonic, the mean of all students so far."""
     ramp_steps: Whole = 2000
     """Steps of the linear ramp."""
+
+
+class ISMTDecay(DecaySection):
+    """The EMA teacher's decay in ISMT."""
+
+    value: DecayValue = 0.999
+    """Decay in the end; its half-life should be a small part of schedule.steps."""
+    burn_in_steps: Whole = 2000
+    """Steps on labelled images alone (unlabelled ones are read all the same), before the teacher begins."""
 
 
 class TeacherSection(MethodSection):
@@ -372,11 +383,29 @@ class MultiPhaseSection(MethodSection):
     """Weigh negatives of unlabelled images by their likeness to positives, in a learned embedding."""
 
 
+class ISMTSection(TeacherSection):
+    """ISMT: two heads teach each other with what their mean teachers have found so far."""
+
+    two_heads: ClassVar[bool] = True
+
+    name: Literal["ismt"] = "ismt"
+    """The method."""
+    score_decay: Share = 0.99
+    """What is left of a stored box's score after another visit of its image; 1 forgets nothing."""
+    unsup_weight: NonNegative = 1.0
+    """Weight of the losses on unlabelled images; 1 is a safe start outside COCO."""
+    decay: ISMTDecay = ISMTDecay()
+    """How the teacher follows the student."""
+    unsup_box_loss: bool = True
+    """Also learn boxes, not only classes, from the teacher's labels."""
+
+
 MethodChoice = Annotated[
     Annotated[SupervisedSection, Tag("supervised")]
     | Annotated[CSDSection, Tag("csd")]
     | Annotated[STACSection, Tag("stac")]
     | Annotated[InstantTeachingSection, Tag("instant_teaching")]
+    | Annotated[ISMTSection, Tag("ismt")]
     | Annotated[MultiPhaseSection, Tag("multi_phase")]
     | Annotated[UnbiasedTeacherSection, Tag("unbiased_teacher")]
     | Annotated[MUMSection, Tag("mum")],

@@ -35,8 +35,8 @@ Policy = Literal["keep", "drop", "ignore"]
 class DetectorSection(Section):
     """The network."""
 
-    name: Literal["faster_rcnn"] = "faster_rcnn"
-    """The detector."""
+    name: Literal["faster_rcnn", "two_head_rcnn"] = "faster_rcnn"
+    """The detector: Faster R-CNN, or with two RoI heads whose predictions are merged (ISMT)."""
     body: Literal["tiny", "resnet18", "resnet50", "resnet101", "efficientnet_lite0", "swin_tiny"] = "efficientnet_lite0"
     """Backbone; an FPN follows it."""
     preset: Literal["tiny", "torchvision", "detectron2", "unbiased_teacher", "instant_teaching"] = "tiny"

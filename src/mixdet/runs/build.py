@@ -16,11 +16,21 @@ from mixdet.data.geometry import WeakView, resized
 from mixdet.data.sources import open_dataset
 from mixdet.data.splits import labeled_subset, select_files
 from mixdet.data.unlabeled import left_out, open_unlabeled, shared
+from mixdet.detectors import DETECTORS, ROI_CLS_LOSSES, Ensemble, FasterRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
-from mixdet.detectors import ROI_CLS_LOSSES, Ensemble, FasterRCNN, build_backbone
 from mixdet.errors import MixdetError
 from mixdet.evaluation import match_classes
-from mixdet.methods import CSD, MUM, STAC, InstantTeaching, Method, MultiPhase, Supervised, UnbiasedTeacher
+from mixdet.methods import (
+    CSD,
+    ISMT,
+    MUM,
+    STAC,
+    InstantTeaching,
+    Method,
+    MultiPhase,
+    Supervised,
+    UnbiasedTeacher,
+)
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
 from mixdet.mixing.tiles import BACKBONE, NECK
@@ -30,6 +40,7 @@ from mixdet.recipes.method import (
     CSDSection,
     FixedLam,
     InstantTeachingSection,
+    ISMTSection,
     MethodSection,
     MixSection,
     MultiPhaseSection,
@@ -180,7 +191,7 @@ def build_detector(section: DetectorSection, num_classes: int, *, weights: bool 
         norm=section.norm,
         frozen_stages=section.frozen_stages,
     )
-    return FasterRCNN(
+    return DETECTORS[section.name](
         num_classes,
         backbone,
         preset,
@@ -243,6 +254,8 @@ def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
             section.skip_empty,
             section.co_rectify,
         )
+    if isinstance(section, ISMTSection):
+        return ISMT(detector, score_decay=section.score_decay, **_teacher_keywords(section))
     raise TypeError(f"no method for {type(section).__name__}")
 
 

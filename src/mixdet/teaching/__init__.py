@@ -17,6 +17,7 @@ from mixdet.teaching.pseudo_labels import (
 )
 from mixdet.teaching.rectify import second_opinion, suppressed
 from mixdet.teaching.reproject import from_original, reproject, to_original
+from mixdet.teaching.store import LabelStore, merge, suppress
 
 __all__ = [
     "ClassThresholds",
@@ -24,6 +25,7 @@ __all__ = [
     "EMATeacher",
     "FallbackThreshold",
     "FixedThreshold",
+    "LabelStore",
     "LeastThreshold",
     "PseudoLabels",
     "Threshold",
@@ -33,9 +35,11 @@ __all__ = [
     "easiest",
     "from_original",
     "kept",
+    "merge",
     "pseudo_label",
     "reproject",
     "second_opinion",
+    "suppress",
     "suppressed",
     "to_original",
 ]
