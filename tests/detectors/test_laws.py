@@ -11,7 +11,7 @@ from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from mixdet.detectors import PRESETS, FasterRCNN, build_backbone, focal_loss
+from mixdet.detectors import PRESETS, FasterRCNN, TwoHeadRCNN, build_backbone, focal_loss
 from mixdet.structures import Batch, Instances, Losses, Regions, Staged, TwoStage, supervise
 
 SIZES = [(96, 125), (120, 90), (64, 64)]
@@ -145,7 +145,7 @@ def test_losses_and_predict_are_composed_of_the_public_steps(
         assert torch.equal(a.scores, b.scores)
 
 
-@pytest.mark.parametrize("preset", ["torchvision", "detectron2", "tiny"])
+@pytest.mark.parametrize("preset", ["torchvision", "detectron2", "tiny", "two_heads"])
 @pytest.mark.parametrize("roi_cls_loss", ["cross_entropy", "focal"])
 def test_losses_are_linear_in_image_weights(
     preset: str, roi_cls_loss: str, images: list[Tensor], labels: list[Instances]
@@ -161,7 +161,7 @@ def test_losses_are_linear_in_image_weights(
     assert all(mixed.terms[name] > 0 for name in TERMS)
 
 
-@pytest.mark.parametrize("preset", ["torchvision", "detectron2", "tiny"])
+@pytest.mark.parametrize("preset", ["torchvision", "detectron2", "tiny", "two_heads"])
 @pytest.mark.parametrize("field", ["cls_weights", "box_weights", "shares"])
 @pytest.mark.parametrize("background_pull", [0.0, 1.0])
 def test_losses_are_affine_in_instance_weights(
@@ -269,8 +269,10 @@ def small_detector(
     background_pull: float = 0.0,
     mixed_terms: tuple[str, ...] = TERMS,
 ) -> FasterRCNN:
+    """Of a preset, or with the two heads that the tiny one gets."""
     torch.manual_seed(4)
+    kind, preset = (TwoHeadRCNN, "tiny") if preset == "two_heads" else (FasterRCNN, preset)
     numbers = replace(PRESETS[preset], fpn_channels=32, head_channels=32, roi_samples=64)
     backbone = build_backbone("tiny", 32, norm="frozen")
     kwargs = {"roi_cls_loss": focal_loss} if focal else {}
-    return FasterRCNN(CLASSES, backbone, numbers, mixed_terms, background_pull, **kwargs).eval()
+    return kind(CLASSES, backbone, numbers, mixed_terms, background_pull, **kwargs).eval()

@@ -190,6 +190,7 @@ POOL = ["data.unlabeled=pool", "schedule.steps=9000"]
         (["method={tiles: {}}", "data.shards=8"], "needs 2 images to swap tiles"),
         (["method={name: mum, decay: {ramp_steps: 0}}"], "is no ramp, and method.decay.ramp=linear"),
         (["method={name: unbiased_teacher}", "schedule.steps=100"], "leaves no step for the teacher"),
+        (["method.name=ismt"], "detector.name=faster_rcnn has one; set detector.name=two_head_rcnn"),
         (["method={name: mum, mix_unlabeled: lossmix}", "data.unlabeled_batch_size=1"], "needs 2 images to swap"),
         (
             ["method.name=mum", "data.unlabeled_batch_size=3", "data.shards=2"],

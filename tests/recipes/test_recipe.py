@@ -30,6 +30,7 @@ def test_the_shipped_recipes() -> None:
     assert recipe_names() == (
         "bccd",
         "instant_teaching",
+        "ismt",
         "lossmix_coco",
         "lossmix_small",
         "lossmix_voc",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
@@ -22,13 +22,13 @@ from mixdet.data.light_augment import LightAugmentView
 from mixdet.data.photometric import PhotometricView
 from mixdet.data.rand_augment import RandAugmentView
 from mixdet.data.splits import SplitRule
-from mixdet.detectors import BODIES, MIXED_TERMS, ROI_CLS_LOSSES, FasterRCNN, build_backbone
+from mixdet.detectors import BODIES, DETECTORS, MIXED_TERMS, ROI_CLS_LOSSES, FasterRCNN, TwoHeadRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors.backbones import NORMS
 from mixdet.detectors.swin import SwinTinyBody
 from mixdet.errors import MixdetError
 from mixdet.evaluation.evaluate import MetricName
-from mixdet.methods import METHODS, MUM, InstantTeaching, MultiPhase, Supervised
+from mixdet.methods import ISMT, METHODS, MUM, InstantTeaching, MultiPhase, Supervised
 from mixdet.methods.method import LABELED_VIEWS
 from mixdet.mixing import INPUTS, PAIRINGS, PRESETS, RULES, Beta, Fixed, Mix, TileMix, Uniform
 from mixdet.mixing.mix import _LAMS
@@ -113,12 +113,16 @@ def test_every_method_has_a_section(name: str) -> None:
 
 @pytest.mark.parametrize("section", METHOD_SECTIONS, ids=lambda section: section.__name__)
 def test_the_defaults_of_a_section_build_the_methods_own(section: type[MethodSection]) -> None:
-    detector = build_detector(DetectorSection(body="tiny", weights="none"), 3)
+    heads: Literal[faster_rcnn, two_head_rcnn] = "two_head_rcnn" if section.two_heads else "faster_rcnn"
+    detector = build_detector(DetectorSection(name=heads, body="tiny", weights="none"), 3)
     name = section.model_fields["name"].default
     built, own = build_method(section(), detector), METHODS[name](detector)  # type: ignore[call-arg]
     assert type(built) is METHODS[name]
     settings = [{k: v for k, v in vars(method).items() if not k.startswith("_")} for method in (built, own)]
     assert settings[0] == settings[1]
+    if isinstance(built, ISMT) and isinstance(own, ISMT):
+        assert built.store.decay == own.store.decay
+        assert built.store.score_threshold == own.store.score_threshold == own.threshold.score
     assert [key for key, _ in built.named_modules()] == [key for key, _ in own.named_modules()]
 
 
@@ -174,6 +178,7 @@ def test_faster_rcnn_and_its_backbone() -> None:
     for key in ("mixed_terms", "background_pull"):
         assert own[key] == detector[key]
     assert ROI_CLS_LOSSES[own["roi_cls_loss"]] is detector["roi_cls_loss"]
+    assert all(_keywords(kind.__init__) == detector for kind in DETECTORS.values())
     for key in ("weights_sha256", "norm", "frozen_stages"):
         assert own[key] == backbone[key]
 
@@ -200,6 +205,7 @@ def test_view_and_policies() -> None:
 @pytest.mark.parametrize(
     ("section", "key", "known"),
     [
+        (DetectorSection, "name", DETECTORS),
         (DetectorSection, "body", BODIES),
         (DetectorSection, "preset", DETECTOR_PRESETS),
         (DetectorSection, "norm", NORMS),
@@ -277,6 +283,20 @@ def test_a_detector_as_its_section_says() -> None:
     assert [p.requires_grad for p in detector.backbone.body.stride4.parameters()].count(True) == 0
     assert all(p.requires_grad for p in detector.backbone.body.stride8.parameters())
     assert any(isinstance(m, nn.BatchNorm2d) for m in detector.backbone.body.stride8.modules())
+
+
+def test_two_heads_as_their_section_says() -> None:
+    section = DetectorSection(
+        name="two_head_rcnn", body="tiny", weights="none", mixed_terms=("roi_cls",), background_pull=0.5
+    )
+    detector = build_detector(section, 7)
+    assert isinstance(detector, TwoHeadRCNN)
+    for head in detector.heads:
+        assert head.preset is DETECTOR_PRESETS["tiny"]
+        assert head.mixed_terms == {"roi_cls"}
+        assert head.background_pull == 0.5
+        assert head.cls_loss is ROI_CLS_LOSSES["cross_entropy"]
+        assert head.box_predictor.cls_score.out_features == 8
 
 
 def test_a_method_as_its_section_says() -> None:

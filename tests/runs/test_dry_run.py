@@ -187,9 +187,12 @@ def test_a_row_that_does_not_run_is_named(temporary: Path) -> None:
         dry_runs([("r1", recipe)], Console(quiet=True))
 
 
-@pytest.mark.parametrize("name", ["mum", "mum_small", "unbiased_teacher"])
-def test_a_teacher_begins_after_its_burn_in(name: str, temporary: Path) -> None:
-    run = dry_run(name, load_recipe(name, ["detector.body=tiny", "detector.weights=none", "detector.frozen_stages=0"]))
+@pytest.mark.parametrize(
+    ("name", "preset"), [("mum", None), ("mum_small", None), ("unbiased_teacher", None), ("ismt", "tiny")]
+)
+def test_a_teacher_begins_after_its_burn_in(name: str, preset: str | None, temporary: Path) -> None:
+    words = ["detector.body=tiny", "detector.weights=none", "detector.frozen_stages=0"]
+    run = dry_run(name, load_recipe(name, [*words, *([f"detector.preset={preset}"] if preset else [])]))
     assert run.phases == ("plain", "plain", "taught")  # warm-up, the rest of the burn-in, the teacher
     assert all(0 < loss < 50 for loss in run.losses)
     assert run.evaluation is not None

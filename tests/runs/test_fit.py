@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mixdet.detectors import TwoHeadRCNN
 from mixdet.errors import MixdetError
 from mixdet.runs import commands
+from mixdet.runs.infer import load_trained
 from mixdet.training.checkpoint import latest_checkpoint
 from recipes_for_tests import quick_recipe
 
@@ -85,3 +87,17 @@ def test_a_run_gives_up_after_so_many_rollbacks(
     words = ("schedule.steps=3", "run.checkpoint_every=1", "run.rollbacks=1")
     with pytest.raises(MixdetError, match=f"step {step}: loss roi_cls is nan"):
         commands.train(quick_recipe(tmp_path / "run", *words))
+
+
+def test_both_heads_are_shipped(tmp_path: Path) -> None:
+    words = ("detector.name=two_head_rcnn", "method={name: ismt, decay: {burn_in_steps: 0}}", "schedule.steps=1")
+    result = commands.train(
+        quick_recipe(tmp_path / "run", *words, "data.unlabeled=scenes:photo/train,count=16,size=96")
+    )
+    assert result.shipped is not None
+    trained = load_trained(result.shipped, torch.device("cpu"))
+    assert isinstance(trained.detector, TwoHeadRCNN)
+    state = latest_checkpoint(tmp_path / "run" / "checkpoints")[0].method
+    prefix = {"teacher": "teacher.network", "student": "student"}[trained.card.which]
+    for name, value in trained.detector.state_dict().items():
+        assert torch.equal(value, state[f"{prefix}.{name}"]), name

@@ -59,8 +59,13 @@ def free_port() -> int:
             POOL,
             "method={name: mum, score_threshold: 0.1, decay: {value: 0.5, burn_in_steps: 1}, mix_unlabeled: lossmix}",
         ),
+        (
+            POOL.replace("count=22", "count=18"),  # six images, four a step: each step looks again at some of the last
+            "method={name: ismt, score_threshold: 0.1, decay: {value: 0.5, burn_in_steps: 1}}",
+            "detector.name=two_head_rcnn",
+        ),
     ],
-    ids=["supervised", "mum"],
+    ids=["supervised", "mum", "ismt"],
 )
 def test_two_processes_equal_one_that_accumulates(
     method: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -85,10 +90,14 @@ def test_two_processes_equal_one_that_accumulates(
     with monkeypatch.context() as patch:
         patch.setattr(RoIHeads, "losses", counting)
         commands.train(quick_recipe(tmp_path / "one", *words))
+    if "detector.name=two_head_rcnn" in words:
+        sampled = sampled[::2]  # of the first head
     assert all(first != second for first, second in zip(sampled[::2], sampled[1::2], strict=True)), "equal quotas"
     mp.start_processes(process, (free_port(), quick_recipe(tmp_path / "two", *words)), nprocs=2, start_method="fork")
     one, two = (latest_checkpoint(tmp_path / name / "checkpoints")[0] for name in ("one", "two"))
     assert one.step == two.step == STEPS
+    assert one.method.keys() == two.method.keys()
+    assert ("store.rows" in one.method) == ("detector.name=two_head_rcnn" in words)
     for name, value in one.method.items():
         torch.testing.assert_close(two.method[name], value, rtol=1e-4, atol=1e-6, msg=name)
 

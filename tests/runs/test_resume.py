@@ -57,6 +57,11 @@ def interrupted(recipe: Recipe, at: int, monkeypatch: pytest.MonkeyPatch) -> Fit
 
 POOL = "data.unlabeled=scenes:photo/train,count=22,size=96"  # ten of them not labelled
 
+ISMT = (
+    "detector.name=two_head_rcnn",
+    "method={name: ismt, score_threshold: 0.1, decay: {value: 0.9, burn_in_steps: 4}}",
+)
+
 
 @pytest.mark.parametrize(
     ("workers", "at", "extra"),
@@ -69,6 +74,7 @@ POOL = "data.unlabeled=scenes:photo/train,count=22,size=96"  # ten of them not l
         ),
         (2, 5, ("method={mix: lossmix, ema_decay: 0.9}",)),
         (0, 3, (POOL, "method={name: unbiased_teacher, score_threshold: 0.1, decay: {value: 0.9, burn_in_steps: 4}}")),
+        (0, 5, (POOL, *ISMT)),  # the store has the boxes of one step
         (0, 5, (POOL, "method={name: mum, score_threshold: 0.1, decay: {value: 0.9, ramp: linear, ramp_steps: 6}}")),
     ],
 )
@@ -89,6 +95,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         assert torch.equal(value, found[name]), name
     lines = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("whole", "parts")]
     assert len(lines[0]) == len(lines[1])
+    assert any(name.startswith("store.") for name in found) == (ISMT[0] in words)
     if POOL in words:
         assert any(json.loads(line).get("pseudo_boxes", 0) > 0 for line in lines[1])
 

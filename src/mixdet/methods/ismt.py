@@ -27,18 +27,16 @@ Reconstruction, or ours:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import Tensor
 
-from mixdet.data.geometry import inside, to_original, transform_boxes
+from mixdet.data.geometry import to_original
 from mixdet.detectors import TwoHeadRCNN
 from mixdet.methods.method import LABELED_VIEWS, LabeledViews, Method
 from mixdet.mixing import Mix
 from mixdet.structures import Batch, Detections, Detector, Instances, Losses, Step, Stream, Views, supervise
-from mixdet.teaching import Decay, EMATeacher, FixedThreshold, LabelStore, PseudoLabels, kept, suppress
+from mixdet.teaching import Decay, EMATeacher, FixedThreshold, LabelStore, PseudoLabels, from_original, kept, suppress
 
 
 class ISMT(Method):
@@ -121,20 +119,17 @@ class ISMT(Method):
         """Steps 4 and 5: M^1, M^2 and NMS(M^1 u M^2), in the pixels of ``weak``."""
         if weak.affines is None:
             raise ValueError("ISMT: boxes are stored in the pixels of the originals, and this batch has no affines")
-        network, affines = cast(TwoHeadRCNN, self.teacher.network), weak.affines.cpu()
+        network, affines = cast(TwoHeadRCNN, self.teacher.network), weak.affines
         seen = network.head_detections(network.features(weak.images), weak)
-        found = [[to_original(d.to("cpu"), a) for d, a in zip(ds, affines, strict=True)] for ds in seen]
+        found = [[to_original(d, a).to("cpu") for d, a in zip(ds, affines, strict=True)] for ds in seen]
         visits = zip(weak.ids, zip(*found, strict=True), strict=True)
         first, second = zip(*(self.store.visit(name, pair) for (name,), pair in visits), strict=True)
         either = [suppress(Detections.concat(pair), self.store.iou) for pair in zip(first, second, strict=True)]
-        new, old = (kept([*a, *b], self.threshold, self.student.num_classes).notes for a, b in (found, (first, second)))
+        new, old = (
+            kept([*a, *b], self.threshold, self.student.num_classes, weak).notes for a, b in (found, (first, second))
+        )
         notes = old | {name: new[name] for name in ("pseudo_kept", "pseudo_scores")}  # of what was detected just now
-        return [PseudoLabels(_as_labels(stored, weak, affines), notes) for stored in (first, second, either)]
-
-
-def _as_labels(stored: Sequence[Detections], batch: Batch, affines: Tensor) -> list[Instances]:
-    """Boxes of the originals, as far as the images of ``batch`` show them."""
-    return [
-        inside(Instances(transform_boxes(d.boxes, affine), d.labels), *size).to(batch.images.device)
-        for d, affine, size in zip(stored, affines, batch.sizes.tolist(), strict=True)
-    ]
+        stored = [
+            [Instances(d.boxes, d.labels).to(affines.device) for d in of_all] for of_all in (first, second, either)
+        ]
+        return [PseudoLabels(from_original(instances, weak), notes, weak) for instances in stored]
