@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mixdet.recipes import Layer, MixSection, Recipe, load_recipe, resolve
-from mixdet.recipes.method import BetaLam, FixedLam
+from mixdet.recipes.mix import BetaLam, FixedLam
 
 
 @pytest.mark.parametrize(

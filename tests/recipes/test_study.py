@@ -8,7 +8,7 @@ import pytest
 
 from mixdet.errors import MixdetError
 from mixdet.recipes import MixSection, Study, load_recipe, load_study, study_names
-from mixdet.recipes.method import BetaLam
+from mixdet.recipes.mix import BetaLam
 
 ROWS = [(name, row.name) for name in study_names() for row in load_study(name).rows]
 

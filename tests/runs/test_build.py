@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -35,19 +35,14 @@ from mixdet.mixing.mix import _LAMS
 from mixdet.mixing.tiles import TileMode
 from mixdet.recipes import Recipe, load_recipe
 from mixdet.recipes.method import (
-    BetaLam,
     DecaySection,
-    FixedLam,
     InstantTeachingSection,
     MethodSection,
-    MixPreset,
-    MixSection,
     MultiPhaseSection,
     MUMSection,
     SupervisedSection,
-    TilesSection,
-    UniformLam,
 )
+from mixdet.recipes.mix import BetaLam, FixedLam, MixPreset, MixSection, TilesSection, UniformLam
 from mixdet.recipes.recipe import (
     DataSection,
     DetectorSection,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.structures import Batch, Detections, Regions
-from mixdet.teaching import second_opinion, suppressed
+from mixdet.teaching import second_opinion, suppress
 from oracles.instant_teaching import clipped, decoded, rectified
 
 
@@ -64,12 +64,12 @@ def test_nothing_found_is_no_opinion(detector: FasterRCNN) -> None:
     batch = Batch(torch.rand(2, 3, 64, 64), torch.tensor([[64, 64]] * 2), None)
     opinions = second_opinion(detector, detector.features(batch.images), batch, [found([], [], [])] * 2)
     assert [len(o) for o in opinions] == [0, 0]
-    assert [len(o) for o in suppressed(opinions, 0.5)] == [0, 0]
+    assert [len(suppress(one, 0.5)) for one in opinions] == [0, 0]
 
 
 def test_suppression_is_within_a_class_and_best_first() -> None:
     same: list[list[float]] = [[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 9], [20, 20, 30, 30]]
-    (left,) = suppressed([found(same, [0, 0, 1, 0], [0.8, 0.9, 0.7, 0.95])], 0.5)
+    left = suppress(found(same, [0, 0, 1, 0], [0.8, 0.9, 0.7, 0.95]), 0.5)
     assert left.scores.tolist() == pytest.approx([0.95, 0.9, 0.7])
     assert left.labels.tolist() == [0, 0, 1]
     assert isinstance(left.boxes, Tensor)

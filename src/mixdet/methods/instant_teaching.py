@@ -46,7 +46,7 @@ from mixdet.detectors import FasterRCNN
 from mixdet.methods.method import Method
 from mixdet.mixing import Beta, Mix
 from mixdet.structures import Batch, Detections, Detector, Losses, Step, Stream, TwoStageDetector, Views, supervise
-from mixdet.teaching import LeastThreshold, PseudoLabels, asking, kept, pseudo_label, second_opinion, suppressed
+from mixdet.teaching import LeastThreshold, PseudoLabels, asking, kept, pseudo_label, second_opinion, suppress
 
 MIXUP = Mix("blend", "interpolate", Beta(1.0), pairing="aligned")
 SPLIT = Mix("paste", "union", pairing="aligned")
@@ -140,7 +140,10 @@ def co_rectified(
         union = joined([[one.select(threshold(one)) for one in side] for side in found])
         rectified = [second_opinion(network, features, batch, union) for network, features in seen]
         every = joined([*rectified, union])
-        of_a, of_b = (suppressed(second_opinion(network, features, batch, every), NMS) for network, features in seen)
+        of_a, of_b = (
+            [suppress(one, NMS) for one in second_opinion(network, features, batch, every)]
+            for network, features in seen
+        )
         return kept(of_b, threshold, a.num_classes, batch), kept(of_a, threshold, a.num_classes, batch)
 
 

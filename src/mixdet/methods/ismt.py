@@ -129,7 +129,8 @@ class ISMT(Method):
             kept([*a, *b], self.threshold, self.student.num_classes, weak).notes for a, b in (found, (first, second))
         )
         notes = old | {name: new[name] for name in ("pseudo_kept", "pseudo_scores")}  # of what was detected just now
-        stored = [
-            [Instances(d.boxes, d.labels).to(affines.device) for d in of_all] for of_all in (first, second, either)
-        ]
-        return [PseudoLabels(from_original(instances, weak), notes, weak) for instances in stored]
+        device, labels = weak.images.device, []
+        for side in (first, second, either):
+            instances = [Instances(d.boxes, d.labels).to(device) for d in side]
+            labels.append(PseudoLabels(from_original(instances, weak), notes, weak))
+        return labels

@@ -2,7 +2,8 @@
 
 from mixdet.recipes.checks import notes
 from mixdet.recipes.load import Layer, Resolved, load_recipe, recipe_names, resolve
-from mixdet.recipes.method import BetaLam, FixedLam, MixSection, SupervisedSection, UniformLam
+from mixdet.recipes.method import SupervisedSection
+from mixdet.recipes.mix import BetaLam, FixedLam, MixSection, UniformLam
 from mixdet.recipes.recipe import (
     DataSection,
     DetectorSection,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mixdet.recipes.method import VIEWS
 
 if TYPE_CHECKING:
-    from mixdet.recipes.method import MixSection
+    from mixdet.recipes.mix import MixSection
     from mixdet.recipes.recipe import PoolSection, Recipe, SourceSection
 
 WITHOUT_BATCH_NORM = ("swin_tiny",)

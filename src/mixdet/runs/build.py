@@ -20,42 +20,18 @@ from mixdet.detectors import DETECTORS, ROI_CLS_LOSSES, Ensemble, FasterRCNN, bu
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.errors import MixdetError
 from mixdet.evaluation import match_classes
-from mixdet.methods import (
-    CSD,
-    ISMT,
-    MUM,
-    STAC,
-    InstantTeaching,
-    Method,
-    MultiPhase,
-    Supervised,
-    UnbiasedTeacher,
-)
+from mixdet.methods import METHODS, Method
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
 from mixdet.mixing.tiles import BACKBONE, NECK
 from mixdet.recipes.ensemble import EnsembleSection
-from mixdet.recipes.method import (
-    BetaLam,
-    CSDSection,
-    FixedLam,
-    InstantTeachingSection,
-    ISMTSection,
-    MethodSection,
-    MixSection,
-    MultiPhaseSection,
-    MUMSection,
-    STACSection,
-    SupervisedSection,
-    TeacherSection,
-    TilesSection,
-    UnbiasedTeacherSection,
-    UniformLam,
-)
+from mixdet.recipes.method import DecaySection, MethodSection
+from mixdet.recipes.mix import BetaLam, FixedLam, MixSection, TilesSection, UniformLam
 from mixdet.recipes.recipe import DataSection, DetectorSection, PoolSection, Recipe, SourceSection
 from mixdet.teaching import Decay
 from mixdet.training.schedules import Schedule
 
+MIX_KEYS = ("mix", "mix_labeled", "mix_unlabeled")
 DECODED_FIRST = 3e8  # pixels of a data set, about a thousand photos of 640 x 480: read whole before step 1, in seconds
 
 
@@ -223,58 +199,20 @@ def build_tiles(section: TilesSection, stages: Sequence[str]) -> TileMix:
 
 
 def build_method(section: MethodSection, detector: FasterRCNN) -> Method:
-    """The method of a section around ``detector``."""
-    if isinstance(section, SupervisedSection):
-        return Supervised(
-            detector,
-            _mix_or_none(section.mix),
-            section.mixed_fraction,
-            section.mix_until_step,
-            section.two_targets,
-            section.ema_decay,
-            section.labeled_views,
-            None if section.tiles is None else build_tiles(section.tiles, detector.stages),
-        )
-    if isinstance(section, CSDSection):
-        return CSD(detector, section.consistency_weight, section.proposals)
-    if isinstance(section, STACSection):
-        return STAC(detector, section.unsup_weight, section.ema_decay)
-    if isinstance(section, MUMSection):
-        return MUM(detector, build_tiles(section.tiles, detector.stages), **_teacher_keywords(section))
-    if isinstance(section, UnbiasedTeacherSection):
-        return UnbiasedTeacher(detector, **_teacher_keywords(section))
-    if isinstance(section, MultiPhaseSection):
-        return MultiPhase(detector, section.by_overlap, section.by_similarity)
-    if isinstance(section, InstantTeachingSection):
-        return InstantTeaching(
-            detector,
-            section.score_threshold,
-            section.unsup_weight,
-            section.mix_p,
-            section.skip_empty,
-            section.co_rectify,
-        )
-    if isinstance(section, ISMTSection):
-        return ISMT(detector, score_decay=section.score_decay, **_teacher_keywords(section))
-    raise TypeError(f"no method for {type(section).__name__}")
+    """The method of a section around ``detector``; the section's keys are the constructor's keywords."""
+    keywords = {key: _built(key, getattr(section, key), detector) for key in type(section).model_fields}
+    return METHODS[keywords.pop("name")](detector, **keywords)
 
 
-def _teacher_keywords(section: TeacherSection) -> dict[str, Any]:
-    decay = section.decay
-    return {
-        "score_threshold": section.score_threshold,
-        "unsup_weight": section.unsup_weight,
-        "decay": Decay(decay.value, decay.burn_in_steps, decay.ramp, decay.ramp_steps),
-        "labeled_views": section.labeled_views,
-        "unsup_box_loss": section.unsup_box_loss,
-        "skip_empty": section.skip_empty,
-        "mix_labeled": _mix_or_none(section.mix_labeled),
-        "mix_unlabeled": _mix_or_none(section.mix_unlabeled),
-    }
-
-
-def _mix_or_none(section: MixSection | str | None) -> Mix | None:
-    return None if section is None else build_mix(section)
+def _built(key: str, value: Any, detector: FasterRCNN) -> Any:
+    """What the constructor takes for the value of a key."""
+    if isinstance(value, TilesSection):
+        return build_tiles(value, detector.stages)
+    if isinstance(value, DecaySection):
+        return Decay(value.value, value.burn_in_steps, value.ramp, value.ramp_steps)
+    if key in MIX_KEYS and value is not None:
+        return build_mix(value)
+    return value
 
 
 def build_schedule(recipe: Recipe) -> Schedule:

@@ -13,7 +13,7 @@ from mixdet.data.dataset import DetectionDataset
 from mixdet.errors import MixdetError
 from mixdet.methods.method import LABELED_VIEWS
 from mixdet.mixing import TileMix, mix_tiles, tile_borders
-from mixdet.recipes.method import TilesSection
+from mixdet.recipes.mix import TilesSection
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.drawing import contact_sheet, draw_borders, draw_detections, draw_instances
 from mixdet.runs.build import Data, build_mix

@@ -3,7 +3,7 @@
 from mixdet.teaching.class_thresholds import class_thresholds
 from mixdet.teaching.decay import Decay
 from mixdet.teaching.ema import EMATeacher
-from mixdet.teaching.labelling import agreed, easiest
+from mixdet.teaching.labelling import agreed, easiest, suppress
 from mixdet.teaching.pseudo_labels import (
     ClassThresholds,
     FallbackThreshold,
@@ -15,9 +15,9 @@ from mixdet.teaching.pseudo_labels import (
     kept,
     pseudo_label,
 )
-from mixdet.teaching.rectify import second_opinion, suppressed
+from mixdet.teaching.rectify import second_opinion
 from mixdet.teaching.reproject import from_original, reproject, to_original
-from mixdet.teaching.store import LabelStore, merge, suppress
+from mixdet.teaching.store import LabelStore, merge
 
 __all__ = [
     "ClassThresholds",
@@ -40,6 +40,5 @@ __all__ = [
     "reproject",
     "second_opinion",
     "suppress",
-    "suppressed",
     "to_original",
 ]

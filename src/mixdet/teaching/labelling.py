@@ -51,7 +51,13 @@ def agreed(first: Detections, second: Detections, iou: float = 0.5) -> Detection
     both = Detections(
         *(torch.cat(columns) for columns in zip(_fields(first), _fields(second), strict=True)),
     ).select(torch.cat([(pairs & surer).any(dim=1), (pairs & ~surer).any(dim=0)]))
-    return both.select(batched_nms(both.boxes, both.scores, both.labels, TWICE))
+    return suppress(both, TWICE)
+
+
+def suppress(detections: Detections, iou: float, limit: int | None = None) -> Detections:
+    """The ``limit`` best, best first, without what overlaps a better box of its class by more than ``iou``."""
+    best = batched_nms(detections.boxes, detections.scores, detections.labels, iou)
+    return detections.select(best[:limit])
 
 
 def _fields(found: Detections) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""One network's boxes in another's eyes: scored again, moved, suppressed (Instant Teaching's co-rectify)."""
+"""One network's boxes in another's eyes: scored again and moved (Instant Teaching's co-rectify)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from mixdet.structures import Batch, Detections, Features, Regions, TwoStage
 
@@ -41,11 +40,6 @@ def second_opinion(
     b = torch.minimum(b.clamp(min=0), limits)
     boxes = _mean(u, b, s, p)
     return replace(flat, boxes=boxes, scores=(s + p) / 2).split(counts)
-
-
-def suppressed(found: Sequence[Detections], iou: float) -> list[Detections]:
-    """Without the boxes that overlap a better one of their class by more than ``iou``; best first."""
-    return [d.select(batched_nms(d.boxes, d.scores, d.labels, iou)) for d in found]
 
 
 def _mean(u: Tensor, b: Tensor, s: Tensor, p: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torchvision.ops import boxes as box_ops
 
 from mixdet.structures import Detections
+from mixdet.teaching.labelling import suppress
 
 SCORE, LABEL, HEAD, COLUMNS = 4, 5, 6, 7  # of a row, after the box
 STATE = ("names", "counts", "rows")
@@ -108,12 +108,6 @@ def merge(
     """NMS(decay * known u found) of one image, a class at a time; scores above the threshold, the ``limit`` best."""
     every = Detections.concat([replace(known, scores=known.scores * decay), found])
     return suppress(every.select(every.scores > score_threshold), iou, limit)
-
-
-def suppress(detections: Detections, iou: float, limit: int | None = None) -> Detections:
-    """The ``limit`` best, best first, without what overlaps a better box of its class by more than ``iou``."""
-    best = box_ops.batched_nms(detections.boxes, detections.scores, detections.labels, iou)
-    return detections.select(best[:limit])
 
 
 def _packed(of_heads: Sequence[Detections]) -> Tensor:
