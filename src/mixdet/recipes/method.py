@@ -45,11 +45,13 @@ class MethodSection(Choice):
     Attributes:
         unlabeled: whether unlabelled images are read.
         offline: whether these carry labels, which an earlier stage gave.
+        labels: whether the method labels them itself while it trains.
         two_heads: whether the detector must have two RoI heads.
     """
 
     unlabeled: ClassVar[bool] = False
     offline: ClassVar[bool] = False
+    labels: ClassVar[bool] = False
     two_heads: ClassVar[bool] = False
 
     @property
@@ -167,6 +169,7 @@ class TeacherSection(MethodSection):
     """What the methods of a student and its moving average have in common."""
 
     unlabeled: ClassVar[bool] = True
+    labels: ClassVar[bool] = True
 
     score_threshold: Unit = 0.7
     """Detections of the teacher above it become labels."""
@@ -241,6 +244,7 @@ class InstantTeachingSection(MethodSection):
     """Instant Teaching: a student labels images for itself and learns from them mixed with labelled ones."""
 
     unlabeled: ClassVar[bool] = True
+    labels: ClassVar[bool] = True
 
     name: Literal["instant_teaching"] = "instant_teaching"
     """The method."""

@@ -14,7 +14,6 @@ from rich.text import Text
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.evaluation import Evaluation
-from mixdet.recipes.method import TeacherSection
 from mixdet.recipes.recipe import Recipe
 from mixdet.training.distributed import World
 from mixdet.training.health import Health
@@ -106,13 +105,14 @@ class Journal:
 
 
 def build_health(recipe: Recipe, labeled: DetectionDataset) -> Health | None:
-    """The watch over a method that has a teacher; None for others."""
-    method = recipe.method
-    if not isinstance(method, TeacherSection):
+    """The watch over a method that labels images as it trains; None for others."""
+    method, decay = recipe.method, recipe.method.teacher_decay()
+    if not method.labels:
         return None
     boxes = np.bincount(labeled.labels[~labeled.ignored], minlength=len(labeled.classes)) / len(labeled)
     patience = max(recipe.schedule.steps // 20, 1)
-    return Health(labeled.classes, boxes.tolist(), method.decay.burn_in_steps, patience, method.decay.value)
+    begins, value = (0, None) if decay is None else (decay.burn_in_steps, decay.value)
+    return Health(labeled.classes, boxes.tolist(), begins, patience, value)
 
 
 def percent(value: float | None) -> str:
