@@ -15,8 +15,9 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from mixdet.cli.arguments import parse
+from mixdet.methods import METHODS
 from mixdet.recipes import load_recipe, load_study
-from mixdet.runs.build import build_dataset
+from mixdet.runs.build import build_dataset, build_pool
 from recipes_for_tests import quick_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -95,22 +96,38 @@ def test_every_command_is_one() -> None:
             load_recipe(recipe, args.overrides)
 
 
-def test_every_method_of_the_table_is_selected_by_its_override() -> None:
-    rows = [line.split("|")[1:3] for line in README.splitlines() if line.startswith("|") and "`" in line]
-    assert len(rows) == 12
-    for _, cell in rows:
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table under a heading."""
+    (text,) = re.findall(rf"^### {heading}\n(.*?)(?=^##)", README, re.DOTALL | re.MULTILINE)
+    return [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|") and "`" in line]
+
+
+def test_every_way_to_mix_is_selected_by_its_override() -> None:
+    assert len(rows("Mixing labelled images")) == 12
+    for _, cell, *_ in rows("Mixing labelled images"):
         (word,) = shlex.split(cell.strip().strip("`"))
         changed = load_recipe("lossmix_voc", [word]) != load_recipe("lossmix_voc")
         assert changed == (word != "method.mix=lossmix"), word
 
 
+def test_every_method_is_in_the_table_with_its_recipes() -> None:
+    named = {name for _, cell, *_ in rows("With unlabelled images") for name in re.findall("`(.+?)`", cell)}
+    assert {load_recipe(name).method.name for name in named} == set(METHODS)
+
+
 def test_the_quickstart_is_described_as_it_is() -> None:
     recipe = load_recipe()
-    labeled = build_dataset(recipe.data.labeled)
+    labeled, decay = build_dataset(recipe.data.labeled), recipe.method.teacher_decay()
+    assert recipe.data.unlabeled is not None
+    assert decay is not None
+    pool = build_pool(recipe.data.unlabeled, labeled)
     count = f"{labeled.name}: {len(labeled)} images, {len(labeled.labels)} boxes, {len(labeled.classes)} classes; "
     assert count + f"{recipe.detector.body}, preset {recipe.detector.preset}, " in README
-    assert f"for {recipe.schedule.steps} steps on {len(labeled)} drawn scenes" in README
+    assert f"{pool.name}: {len(pool)} unlabelled images, none of them a labelled one\n" in README
     assert f"learning rate {recipe.optim.lr:g} for a batch of {recipe.data.batch_size}\n" in README
+    text = " ".join(README.split())
+    assert f"for {recipe.schedule.steps} steps: {decay.burn_in_steps} on the labels, " in text
+    assert f"from step {decay.burn_in_steps} on, it trains the same detector without" in text
 
 
 def test_the_study_is_one(tmp_path: Path) -> None:
