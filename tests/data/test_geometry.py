@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 
 from mixdet.data.geometry import WeakView, inside, resized, to_original
 from mixdet.structures import Detections, Instances, keyed_generator
@@ -57,6 +58,17 @@ def test_the_affine_undoes_the_view(height: int, width: int, short: int, flip: f
     whole = torch.tensor([0.0, 0.0, view.shape[2], view.shape[1]])
     torch.testing.assert_close(moved.boxes[0], whole, atol=1e-3, rtol=0)
     torch.testing.assert_close(transform_boxes(moved.boxes, torch.linalg.inv(affine)), boxes, atol=1e-3, rtol=0)
+
+
+def test_a_view_has_the_same_pixels_however_its_image_lies_in_memory() -> None:
+    """Resizing bytes of interleaved channels is quicker; and no other resizing than torchvision's is used."""
+    interleaved = torch.randint(0, 256, (61, 83, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    image = interleaved.permute(2, 0, 1)
+    for short in (20, 61, 100):
+        view = WeakView((short,), 400)
+        found, apart = (view(x, None, keyed_generator(0))[0] for x in (image, image.contiguous()))
+        assert torch.equal(found, apart)
+        assert torch.equal(found, resize(image.contiguous(), list(found.shape[1:]), antialias=True))
 
 
 def test_multi_scale_and_flips_are_drawn_by_key() -> None:

@@ -11,8 +11,19 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from mixdet.data import opencv
 from mixdet.data.images import FileImages, image_size, read_image
 from mixdet.errors import MixdetError
+
+
+@pytest.fixture(autouse=True, params=["pillow", "opencv"])
+def decoding(request, monkeypatch) -> str:
+    """Every test below, with and without OpenCV."""
+    if request.param == "pillow":
+        monkeypatch.setattr(opencv, "cv2", None)
+    elif opencv.cv2 is None:
+        pytest.skip("OpenCV is not installed")
+    return request.param
 
 
 def noise(height: int = 20, width: int = 30, channels: int = 3) -> np.ndarray:
@@ -23,7 +34,7 @@ def noise(height: int = 20, width: int = 30, channels: int = 3) -> np.ndarray:
 def as_numpy(path: Path) -> np.ndarray:
     image = read_image(path)
     assert image.dtype == torch.uint8
-    assert image.is_contiguous()
+    assert image.stride(0) == 1  # channels side by side
     assert image.shape[1:] == image_size(path)
     return image.permute(1, 2, 0).numpy()
 

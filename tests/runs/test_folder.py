@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mixdet.data.opencv import decoder
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.errors import MixdetError
 from mixdet.runs.folder import RunFolder
+from mixdet.training.distributed import World
 from mixdet.training.weights import WeightsCard, save_weights
 from recipes_for_tests import quick_recipe
 
@@ -38,3 +41,9 @@ def test_new_runs_get_new_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [RunFolder.create(recipe, "quickstart").root for _ in range(3)] == [
         Path("runs") / f"quickstart-{n}" for n in (1, 2, 3)
     ]
+
+
+def test_the_environment_says_what_decodes_images(tmp_path: Path) -> None:
+    folder = RunFolder.create(quick_recipe(tmp_path / "run"), "x")
+    folder.write_environment(World())
+    assert json.loads((folder.root / "env.json").read_text())["decoder"] == decoder()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
+from mixdet.data.opencv import planar
 from mixdet.structures import Detections, Instances
 from mixdet.structures.boxes import cut_to_image, transform_boxes
 
@@ -48,7 +49,7 @@ class WeakView:
         height, width = image.shape[-2:]
         new_height, new_width = resized(height, width, short, self.long_side)
         if (new_height, new_width) != (height, width):
-            image = resize(image, [new_height, new_width], InterpolationMode.BILINEAR, antialias=True)
+            image = planar(resize(image, [new_height, new_width], InterpolationMode.BILINEAR, antialias=True))
         affine = torch.diag(torch.tensor([new_width / width, new_height / height, 1.0]))
         if chance < self.flip:
             image = image.flip(-1)

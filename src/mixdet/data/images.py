@@ -1,6 +1,8 @@
 """Image files as displayed: upright, 8-bit RGB, whatever they hold; and many of them under one root, packed.
 
-Pillow decodes: torchvision deprecates its decoders, and decoding is a few per cent of what a two-view loader costs.
+Pillow decodes, and OpenCV plain JPEGs to the same pixels where it is installed; torchvision deprecates its decoders.
+Nothing is decoded at reduced size, though JPEG can be: it would spare a quarter of the decoding, and an odd side has no
+half, so that boxes would be off by part of a pixel.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from mixdet.data import opencv
 from mixdet.errors import MixdetError
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit for an error: 512 MiB as RGB
@@ -62,7 +65,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         path: a JPEG, PNG, WebP, BMP, GIF, TIFF or PNM file, whatever its extension.
 
     Returns:
-        (3, H, W) uint8 RGB.
+        (3, H, W) uint8 RGB; the channels of a pixel are neighbours in memory, as files have them and resizing likes.
 
     Raises:
         MixdetError: naming the file, if it is missing, not a regular file, not such an image, damaged, too large
@@ -72,7 +75,8 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     with header:
         orientation = _orientation(header)  # before load(), which may replace what is known from the header
         try:
-            pixels = torch.from_numpy(_rgb(header))
+            decoded = opencv.decode_jpeg(path) if _is_plain_jpeg(header) else None
+            pixels = torch.from_numpy(_rgb(header) if decoded is None else decoded)
         except MixdetError as fault:
             raise MixdetError(f"{quoted(path)}: {fault}") from None
         except Exception as fault:  # decoders raise anything on damaged bytes
@@ -159,6 +163,11 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
+def _is_plain_jpeg(image: Image.Image) -> bool:
+    """Of three colours or grey; OpenCV converts others by other formulas."""
+    return image.format == "JPEG" and image.mode in ("RGB", "L")
+
+
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     """(H, W, 3) of any mode, not yet upright."""
     with warnings.catch_warnings():
@@ -172,7 +181,7 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _upright(pixels: Tensor, orientation: int) -> Tensor:
@@ -180,4 +189,4 @@ def _upright(pixels: Tensor, orientation: int) -> Tensor:
     if orientation >= 5:
         pixels = pixels.transpose(1, 2)
     axes = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation, [])
-    return pixels.flip(axes).contiguous() if axes else pixels.contiguous()
+    return pixels.flip(axes) if axes else pixels

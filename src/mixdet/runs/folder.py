@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mixdet.data.opencv import decoder
 from mixdet.errors import MixdetError
 from mixdet.recipes.load import load_recipe
 from mixdet.recipes.recipe import Recipe
@@ -87,11 +88,12 @@ class RunFolder:
         return folder, load_recipe(folder.recipe)
 
     def write_environment(self, world: World) -> None:
-        """Versions and device, in env.json."""
+        """Versions, device and what decodes images, in env.json."""
         facts = {name: version(name) for name in ("mixdet", "torch", "torchvision", "timm")}
         facts |= {"python": platform.python_version(), "platform": platform.platform(), "device": str(world.device)}
         if world.device.type == "cuda":
             facts["gpu"] = torch.cuda.get_device_name(world.device)
+        facts["decoder"] = decoder()
         record = {**facts, "processes": world.size, "threads": torch.get_num_threads()}
         write_atomically(self.root / "env.json", lambda file: _write(file, json.dumps(record, indent=1) + "\n"))
 
