@@ -12,14 +12,13 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
+from mixdet.data.blur import blur, blur_radius
 from mixdet.structures import Batch
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as in Pillow and torchvision
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-BLUR_RADIUS = 3.0  # kernel radius in sigmas
 ATTEMPTS = 10  # of an erased patch to fit into the image, as in torchvision
 
 
@@ -83,9 +82,8 @@ class Photometric:
 
     def apply(self, batch: Batch) -> Batch:
         """The view of ``batch`` that was drawn: same geometry, same instances; padding keeps its colour."""
-        images = batch.images.clone()
         sizes = batch.sizes.tolist()
-        (_change_exactly if bool(self.exact.any()) else _change)(images, sizes, self)
+        images = (_changed_exactly if bool(self.exact.any()) else _changed)(batch.images, sizes, self)
         _erase(images, self)
         for image, (height, width) in zip(images, sizes, strict=True):
             image[:, height:] = batch.pad_colour[:, None, None]
@@ -147,16 +145,16 @@ class PhotometricView:
         )
 
 
-def _change(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> None:
-    """Colours in one product an image, then blur; in place."""
+def _changed(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> Tensor:
+    """Colours in one product an image, then blur."""
     means = torch.stack([image[:, :h, :w].mean((1, 2)) for image, (h, w) in zip(images, sizes, strict=True)])  # (B, 3)
     matrix, shift = (part.to(images) for part in colour_maps(drawn, means.cpu()))
-    flat = torch.baddbmm(shift[:, :, None], matrix, images.flatten(2))  # (B, 3, H W)
-    images.copy_(flat.clamp_(0, 1).view_as(images))
-    for image, size, sigma in zip(images, sizes, drawn.sigmas.tolist(), strict=True):
+    flat = torch.baddbmm(shift[:, :, None], matrix, images.flatten(2)).clamp_(0, 1)  # (B, 3, H W)
+    changed = flat.view_as(images)
+    for image, (height, width), sigma in zip(changed, sizes, drawn.sigmas.tolist(), strict=True):
         if sigma > 0:
-            crop = image[:, : size[0], : size[1]]
-            crop.copy_(_blurred(crop, sigma))
+            blur(image[:, :height, :width], sigma)
+    return changed
 
 
 def colour_maps(drawn: Photometric, means: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,24 +204,12 @@ def _hue_turn(circles: float) -> Tensor:
     return torch.tensor([[keep, ahead, behind], [behind, keep, ahead], [ahead, behind, keep]])
 
 
-def _blurred(image: Tensor, sigma: float) -> Tensor:
-    """(3, h, w) under a Gaussian of ``sigma`` pixels, edges reflected; two passes of one dimension."""
-    radius = min(max(1, math.ceil(BLUR_RADIUS * sigma)), *(side - 1 for side in image.shape[1:]))
-    if radius < 1:  # one pixel wide
-        return image
-    at = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    x = F.pad(image[:, None], (radius, radius, radius, radius), mode="reflect")  # (3, 1, h, w)
-    x = F.conv2d(x, kernel.view(1, 1, 1, -1))
-    return F.conv2d(x, kernel.view(1, 1, -1, 1))[:, 0]
-
-
-def _change_exactly(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> None:
-    """Torchvision's operations, image by image; in place."""
+def _changed_exactly(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> Tensor:
+    """Torchvision's operations, image by image."""
+    changed = images.clone()
     adjust = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
     rows = zip(
-        images,
+        changed,
         sizes,
         drawn.order.tolist(),
         drawn.factors.tolist(),
@@ -239,17 +225,24 @@ def _change_exactly(images: Tensor, sizes: list[list[int]], drawn: Photometric) 
                 x = adjust[operation](x, factors[operation])
         if grey:
             x = TF.rgb_to_grayscale(x, num_output_channels=3)
-        if sigma > 0 and min(height, width) > 1:
-            radius = min(max(1, math.ceil(BLUR_RADIUS * sigma)), height - 1, width - 1)
+        radius = blur_radius(sigma, height, width)
+        if sigma > 0 and radius > 0:
             x = TF.gaussian_blur(x, [2 * radius + 1] * 2, [sigma, sigma])
         crop.copy_(x)
+    return changed
 
 
 def _erase(images: Tensor, drawn: Photometric) -> None:
-    """Patches of noise, uniform in [0, 1]; in place."""
+    """Patches of noise, uniform in 8-bit levels; in place."""
     for image, patches, seed in zip(images, drawn.patches.tolist(), drawn.noise.tolist(), strict=True):
         generator = torch.Generator().manual_seed(seed)
         for x1, y1, x2, y2 in patches:
             if x2 > x1:
-                noise = torch.rand(3, y2 - y1, x2 - x1, generator=generator)
-                image[:, y1:y2, x1:x2] = noise.to(image, non_blocking=True)
+                noise = _random_bytes(3 * (y2 - y1) * (x2 - x1), generator).to(image.device, non_blocking=True)
+                image[:, y1:y2, x1:x2].copy_(noise.view(3, y2 - y1, x2 - x1)).div_(255)
+
+
+def _random_bytes(count: int, generator: torch.Generator) -> Tensor:
+    """(count,) uint8, eight of a draw."""
+    words = torch.empty(-(-count // 8), dtype=torch.int64)
+    return words.random_(torch.iinfo(torch.int64).min, None, generator=generator).view(torch.uint8)[:count]
