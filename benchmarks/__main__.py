@@ -10,7 +10,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("lossmix", "torchvision_step", "roi_loss", "tiny_speed", "ema", "semi_supervised", "tiles")
+NAMES = ("lossmix", "torchvision_step", "roi_loss", "tiny_speed", "ema", "semi_supervised", "tiles", "loading")
 
 
 def main() -> int:
