@@ -46,12 +46,11 @@ class PackedImages(NamedTuple):
     def to_batch(self, device: torch.device | str, pad_colour: Tensor) -> Batch:
         """On ``device``, in [0, 1], with ``pad_colour`` beyond each image."""
         sizes = self.sizes.to(device, non_blocking=True)
-        images = self.images.to(device, non_blocking=True).float() / 255
-        height, width = images.shape[-2:]
-        if bool((self.sizes != torch.tensor([height, width])).any()):
-            rows = torch.arange(height, device=device)[None, :, None] >= sizes[:, 0, None, None]  # (B, H, 1)
-            columns = torch.arange(width, device=device)[None, None, :] >= sizes[:, 1, None, None]
-            images = torch.where((rows | columns)[:, None], pad_colour.to(device)[None, :, None, None], images)
+        images = self.images.to(device, non_blocking=True).float().div_(255)
+        colour = pad_colour.to(device)[:, None, None]
+        for image, (height, width) in zip(images, self.sizes.tolist(), strict=True):
+            image[:, height:] = colour
+            image[:, :, width:] = colour
         instances = None
         if self.counts is not None:
             parts = zip(
