@@ -16,9 +16,10 @@ from benchmarks.harness import Row, cpu_seconds, interleaved, milliseconds
 from mixdet.data import opencv
 from mixdet.data.blur import blur_radius
 from mixdet.data.geometry import WeakView
-from mixdet.data.photometric import BRIGHTNESS, CONTRAST, HUE, SATURATION, StrongView
+from mixdet.data.photometric import BRIGHTNESS, CONTRAST, HUE, SATURATION, PhotometricView
 from mixdet.data.scenes import scenes
 from mixdet.data.streams import Collate, Example, ViewedImages
+from mixdet.data.strong import StrongView
 from mixdet.data.unlabeled import images_of_files
 
 PHOTOGRAPHS = Path("datasets/coco665/images")  # if they are there; drawn scenes else
@@ -48,9 +49,9 @@ def pillows_blur(image: Image.Image, sigma: float) -> Image.Image:
 
 def per_sample(path: str, example: Example, blur: Blur) -> tuple[Tensor, Tensor]:
     """The views that were drawn for ``example``, (3, H, W) in [0, 1]."""
-    size, drawn = list(example.image.shape[1:]), example.photometric["strong"]
+    size, drawn = list(example.weak.image.shape[1:]), example.drawn["strong"]
     weak = TF.resize(Image.open(path).convert("RGB"), size, TF.InterpolationMode.BILINEAR, antialias=True)
-    if example.affine[0, 0] < 0:
+    if example.weak.affine[0, 0] < 0:
         weak = TF.horizontal_flip(weak)
     strong = weak
     for operation in drawn.order[0].tolist():
@@ -102,7 +103,7 @@ class Loading:
     def __init__(self, files: list[Path], shorts: tuple[int, ...], batch: int) -> None:
         dataset, view = images_of_files(files), WeakView(shorts, LONG_SIDE, flip=0.5)
         self.one = ViewedImages(dataset, view, False, 0)
-        self.two = ViewedImages(dataset, view, False, 0, {"strong": StrongView()})
+        self.two = ViewedImages(dataset, view, False, 0, {"strong": StrongView(PhotometricView())})
         self.examples = [self.two[i, i] for i in range(IMAGES)]
         self.files = files
         self.parts = [range(start, start + batch) for start in range(0, IMAGES, batch)]

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from mixdet.data.photometric import HUE, Photometric, StrongView
+from mixdet.data.photometric import HUE, Photometric, PhotometricView
 from mixdet.data.scenes import scenes
 from mixdet.reports.drawing import contact_sheet
 from mixdet.structures import Batch, keyed_generator
@@ -42,7 +42,7 @@ def without_hue(drawn: Photometric) -> Photometric:
 
 def measured() -> str:
     """Lines of a Markdown table."""
-    dataset, view = scenes("photo", count=SCENES, size=WIDTH), replace(StrongView(), erase=())
+    dataset, view = scenes("photo", count=SCENES, size=WIDTH), replace(PhotometricView(), erase=())
     lines = ["| | mean | 95th percentile | images off by more than 8 on average |", "| --- | --- | --- | --- |"]
     for name, change in (("as drawn", lambda d: d), ("without hue", without_hue)):
         levels = []
@@ -59,7 +59,7 @@ def measured() -> str:
 
 def picture() -> Image.Image:
     """A row for each view, a column for each scene."""
-    dataset, view = scenes("photo", count=SCENES, size=WIDTH), replace(StrongView(), jitter_p=1.0, grey_p=0.0)
+    dataset, view = scenes("photo", count=SCENES, size=WIDTH), replace(PhotometricView(), jitter_p=1.0, grey_p=0.0)
     views: dict[str, list[Image.Image]] = {"weak view": [], "exact": [], "default": [], f"difference x {FACTOR}": []}
     captions: list[str] = []
     for i in SHOWN:
