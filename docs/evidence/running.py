@@ -38,7 +38,7 @@ def prepare(data: Path, fod: dict[str, float], seeds: Iterable[int]) -> None:
     Args:
         data: folder with bccd/ and fod_bright2dark/.
         fod: name of a list -> the largest share of fod's images that is labelled where it is used; the list has a
-            quarter of the images that no seed labels, for validation.
+            quarter of the images that no seed labels, for validation, and that with ``_pool`` all the others.
         seeds: of the labelled subsets.
     """
     link = Path("datasets")
@@ -58,6 +58,8 @@ def prepare(data: Path, fod: dict[str, float], seeds: Iterable[int]) -> None:
         labelled = {int(i) for seed in seeds for i in labeled_subset(images, fraction=fraction, seed=seed)}
         rest = [images.images.name(i) for i in range(len(images)) if i not in labelled]
         _write(labels / f"{name}.txt", rest[::4])
+        kept = set(rest[::4])
+        _write(labels / f"{name}_pool.txt", [n for i in range(len(images)) if (n := images.images.name(i)) not in kept])
 
 
 def run_one(study: str, row: str, seed: int, console: Console) -> None:

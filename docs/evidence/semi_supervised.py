@@ -20,7 +20,12 @@ from running import curves_markdown, keep_curves, prepare, run_one, spent, table
 
 from mixdet.runs.comparison import Result, interval
 
-SEEDS = {"semi_bccd_20": (0, 1, 2, 3, 4), "semi_bccd_10": (0, 1, 2, 3, 4), "semi_scenes": (0, 1, 2)}
+SEEDS = {
+    "semi_bccd_20": (0, 1, 2, 3, 4),
+    "semi_bccd_10": (0, 1, 2, 3, 4),
+    "semi_fod_5": (0, 1, 2),
+    "semi_scenes": (0, 1, 2),
+}
 BATCHES = (
     ("supervised", "mum"),
     ("unbiased_teacher",),
@@ -81,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=160)
-    prepare(args.data, {"fod_val": 0.1}, (0, 1, 2))
+    prepare(args.data, {"fod_semi": 0.05}, (0, 1, 2))
     if not args.tables:
         run_all(args.sets, console)
     console.print(write_tables(), highlight=False, markup=False)
