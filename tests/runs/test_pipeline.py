@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
 from mixdet.methods import STAC
 from mixdet.recipes import Recipe, load_recipe
-from mixdet.recipes.load import stage_recipe
+from mixdet.recipes.load import stage_recipes
 from mixdet.recipes.stage import LabelsSection
 from mixdet.runs import commands, pipeline
 from mixdet.runs.build import Data, build_detector
 from mixdet.runs.labelling import label_images
 from mixdet.runs.streams import open_stream
 from mixdet.structures import Detections
+from mixdet.training.distributed import World
 from mixdet.training.weights import WeightsCard, read_card, read_weights
 from recipes_for_tests import QUICK, quick_recipe
 
@@ -59,7 +61,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_a_staged_run_leaves(whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} == {
-        "recipe.yaml", "env.json", "first", "second", "labels", "weights", "images", "metrics.jsonl"
+        "recipe.yaml", "env.json", "data.json", "first", "second", "labels", "weights", "images", "metrics.jsonl"
     }  # fmt: skip
     assert torch.equal(
         torch.cat([t.flatten().float() for t in weights(whole).values()]),
@@ -86,7 +88,7 @@ class Killed(BaseException):
     """A process that ends here."""
 
 
-@pytest.mark.parametrize("where", ["first", "before labelling", "second", "before the end"])
+@pytest.mark.parametrize("where", ["first", "before labelling", "second", "before the end", "last of first"])
 def test_a_run_that_ends_early_anywhere_ends_the_same(
     where: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +99,7 @@ def test_a_run_that_ends_early_anywhere_ends_the_same(
         elif where == "before the end":
             patch.setattr(pipeline.shutil, "copytree", _killed)
         else:
-            _stop_in_stage(where, patch)
+            _stop_in_stage(where.rpartition(" ")[2], 2 if where.startswith("last") else 1, patch)
         if where.startswith("before"):
             with pytest.raises(Killed):
                 commands.train(staged(out))
@@ -116,8 +118,8 @@ def _killed(*args: object, **keywords: object) -> None:
     raise Killed
 
 
-def _stop_in_stage(stage: str, patch: pytest.MonkeyPatch) -> None:
-    """SIGTERM during the second step of that stage."""
+def _stop_in_stage(stage: str, step_of_stage: int, patch: pytest.MonkeyPatch) -> None:
+    """SIGTERM during that step of that stage."""
     from mixdet.training import loop
 
     make_step, fit = loop.Step, pipeline.fit
@@ -128,7 +130,7 @@ def _stop_in_stage(stage: str, patch: pytest.MonkeyPatch) -> None:
         return fit(recipe, name, **keywords)  # type: ignore[arg-type]
 
     def step(index: int, *rest: object) -> object:
-        if at[-1:] == [stage] and index == 1:
+        if at[-1:] == [stage] and index == step_of_stage:
             at.clear()
             os.kill(os.getpid(), signal.SIGTERM)
         return make_step(index, *rest)  # type: ignore[arg-type]
@@ -146,7 +148,7 @@ def test_a_labeller_that_finds_nothing_is_said(tmp_path: Path) -> None:
 
 
 def test_unlabelled_images_have_their_own_batch_size_with_labels_too(whole: Path) -> None:
-    recipe = stage_recipe(staged(whole, "data.unlabeled_batch_size=2"), staged(whole).stages[1], whole)
+    recipe = stage_recipes(staged(whole, "data.unlabeled_batch_size=2"), whole)[1]
     data, streams = Data.open(recipe), STAC(build_detector(recipe.detector, 8)).streams
     sizes = {
         stream.name: len(next(open_stream(recipe, data, stream, own_shards=range(1), start=0, stride=32)).weak.names)
@@ -163,7 +165,7 @@ class Labeler:
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.card = WeightsCard(classes, tuple(range(1, len(classes) + 1)), {}, 96, 96, 1, "student", {})
 
-    def stream(self, pool: DetectionDataset) -> list[Detections]:
+    def stream(self, pool: DetectionDataset, batch_size: int, workers: int) -> list[Detections]:
         boxes = torch.tensor([[4.0, 4, 20, 20], [30, 30, 60, 60], [10, 40, 30, 70]])
         return [Detections(boxes, torch.tensor([0, 0, 1]), torch.tensor([0.9, 0.5, 0.4]))] * len(pool)
 
@@ -179,10 +181,47 @@ def test_matched_labels_are_as_many_as_labelled_boxes(each: tuple[int, int], kep
     section = LabelsSection(by=("first",), rule="matched")
     out = tmp_path / "labels.json"
     labeler: Any = Labeler(("a", "b"))
-    found = label_images(section, [labeler], pool, labeled, out, Console(quiet=True))
+    found = label_images(section, [labeler], pool, labeled, out, World(), Console(quiet=True))
     assert found == (3, 3 * len(kept))
     scores = [row["score"] for row in json.loads(out.read_text())["annotations"]]
     assert scores == pytest.approx(kept * 3)
+
+
+def test_everything_is_checked_before_the_first_stage(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(MixdetError, match="no such"):
+        commands.train(staged(out, "data.unlabeled=nowhere/"))
+    assert not out.exists()
+
+
+def test_a_run_goes_on_with_the_data_it_began_with_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "label_images", _killed)
+        with pytest.raises(Killed):
+            commands.train(staged(out))
+    text = (out / "recipe.yaml").read_text()
+    (out / "recipe.yaml").write_text(text.replace("photo/train,count=20", "photo/train,count=22"))
+    with pytest.raises(MixdetError, match=r"^data\.unlabeled of stage second: its images or boxes are not those"):
+        commands.resume(out)
+
+
+def test_what_is_done_and_cleared_is_not_done_again(whole: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    text = (copy / "recipe.yaml").read_text()
+    (copy / "recipe.yaml").write_text(text.replace(str(whole), str(copy)))
+    shutil.rmtree(copy / "second" / "checkpoints")
+    before = {path: path.read_bytes() for path in (copy / "second" / "weights").iterdir()}
+    with pytest.raises(MixdetError, match="the stage is done; start again"):
+        commands.resume(copy)
+    assert {path: path.read_bytes() for path in (copy / "second" / "weights").iterdir()} == before
+
+
+def test_without_pictures(tmp_path: Path) -> None:
+    result = commands.train(staged(tmp_path / "run", "evaluation.visualize=0"))
+    assert result.shipped is not None
+    assert result.shipped.is_file()
 
 
 PHASES = (
@@ -203,7 +242,9 @@ def test_three_phases_ship_an_ensemble(tmp_path: Path) -> None:
     files = {name: json.loads((tmp_path / "run" / "labels" / f"{name}.json").read_text()) for name in ("b", "c")}
     assert 0 < len(files["b"]["images"]) <= 4  # half of the pool
     assert len(files["c"]["images"]) == 8  # all of it, boxes or not
-    assert read_card(result.shipped).which == "ensemble"
+    card = read_card(result.shipped)
+    assert card.which == "ensemble"
+    assert card.scores["AP"] == result.val["ensemble"].numbers["AP"]
 
 
 @pytest.mark.parametrize(
@@ -211,6 +252,12 @@ def test_three_phases_ship_an_ensemble(tmp_path: Path) -> None:
     [
         (("method={name: stac}", POOL), "data.unlabeled.labels: learns from labels|learns from labels that an earlier"),
         ((POOL, STAGES.replace("by: [first]", "by: [last]")), "names 'last', which must be one of first"),
+        ((POOL, STAGES.replace("name: second", "name: labels")), "is what the run keeps there; name the stage"),
+        ((POOL, STAGES.replace("schedule.steps=3", "run.devices=2")), "stage first: .*belongs to the whole run"),
+        (
+            (POOL, STAGES.replace("schedule.steps=3", "detector.body=resnet18"), "ensemble=[1, 1]"),
+            r"ensemble: detector.body differs between the stages \(resnet18, tiny\)",
+        ),
         ((POOL, STAGES, "ensemble=[1]"), "needs a weight for each of the 2 stages"),
         ((POOL, STAGES.replace("name: second", "name: first")), "names two stages; names must differ"),
         ((STAGES,), "labels unlabelled images; give data.unlabeled=FOLDER"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from dataclasses import replace
@@ -22,6 +23,7 @@ from mixdet.structures import Losses, Regions
 from mixdet.teaching import FixedThreshold
 from mixdet.training.checkpoint import latest_checkpoint
 from mixdet.training.distributed import World
+from mixdet.training.weights import read_weights
 from recipes_for_tests import quick_recipe
 
 STEPS = 3
@@ -107,6 +109,26 @@ def test_a_process_without_pseudo_labels_does_not_hang(tmp_path: Path) -> None:
     recipe = quick_recipe(tmp_path / "run", *words, "data.shards=2", "detector.norm=frozen")
     mp.start_processes(process, (free_port(), recipe, 1), nprocs=2, start_method="fork")
     assert latest_checkpoint(tmp_path / "run" / "checkpoints")[0].step == STEPS
+
+
+def test_stages_in_two_processes_are_those_of_one(tmp_path: Path) -> None:
+    stages = (
+        "stages=[{name: a, overrides: ['method={name: supervised}', data.unlabeled=null]}, "
+        "{name: b, labels: {by: [a], rule: fallback}}]"
+    )
+    words = (POOL, stages, "method={name: stac}", "schedule.steps=2", "data.shards=2", "detector.norm=frozen")
+    words += ("optim={name: sgd, lr: 0.01}",)
+    commands.train(quick_recipe(tmp_path / "one", *words))
+    mp.start_processes(process, (free_port(), quick_recipe(tmp_path / "two", *words)), nprocs=2, start_method="fork")
+    one, two = (json.loads((tmp_path / name / "labels" / "b.json").read_text()) for name in ("one", "two"))
+    assert one["images"] == two["images"]
+    assert len(one["annotations"]) == len(two["annotations"]) > 0
+    for row, other in zip(one["annotations"], two["annotations"], strict=True):
+        assert (row["image_id"], row["category_id"]) == (other["image_id"], other["category_id"])
+        assert row["bbox"] == pytest.approx(other["bbox"], abs=0.01)
+    final = [read_weights(tmp_path / name / "weights" / "student-last.safetensors")[0] for name in ("one", "two")]
+    for name, value in final[0].items():
+        torch.testing.assert_close(final[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_shards_are_dealt_evenly_or_refused() -> None:

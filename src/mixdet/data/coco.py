@@ -84,16 +84,8 @@ def read_labels(
     names, ids = _categories(shown, file.categories)
     if unknown := [name for name in names if name not in classes]:
         raise MixdetError(f"{shown}: category {quoted(repr(unknown[0]))} is no class of data.labeled; remove it")
-    positions, _, _ = _images(shown, file.images)
-    place = {pool.images.name(i): i for i in range(len(pool))}
-    for image in file.images:
-        if image.file_name not in place:
-            name = quoted(repr(image.file_name))
-            raise MixdetError(
-                f"{shown}: image {quoted(str(image.id))}: file_name = {name} is no image of {pool.name}; label the "
-                "images anew"
-            )
-    chosen = pool.subset([place[image.file_name] for image in file.images])
+    chosen = pool.subset(_places(shown, file.images, pool))
+    positions = {image.id: position for position, image in enumerate(file.images)}
     index = _image_index(shown, rows, positions)
     boxes, clipped = _boxes(shown, rows, chosen.sizes[index])
     of_class = np.array([list(classes).index(name) for name in names], np.int64)
@@ -106,8 +98,30 @@ def read_labels(
         boxes=boxes,
         labels=of_class[_labels(shown, rows, ids)],
         category_ids=category_ids,
+        crowd=np.fromiter((bool(row.iscrowd) for row in rows), bool, len(rows)),
         notes=clipped,
     )
+
+
+def _places(shown: str, images: list[CocoImage], pool: DetectionDataset) -> list[int]:
+    """Where each image is in ``pool``, by its name there; of the same size, and none of them twice."""
+    place = {pool.images.name(i): i for i in range(len(pool))}
+    taken: set[Id] = set()
+    for image in images:
+        known = image.file_name
+        said = f"{shown}: image {quoted(str(image.id))}: file_name = {quoted(repr(known))}"
+        if known not in place:
+            raise MixdetError(f"{said} is no image of {pool.name}; label the images anew")
+        height, width = pool.sizes[place[known]].tolist()
+        if (image.height or height, image.width or width) != (height, width):
+            raise MixdetError(
+                f"{said} is {image.width:g} x {image.height:g} pixels there, and {width} x {height} in {pool.name}; "
+                "label the images anew"
+            )
+        if {image.id, known} & taken:
+            raise MixdetError(f"{said}: its id or its name is used twice; remove one of them")
+        taken |= {image.id, known}
+    return [place[image.file_name] for image in images]
 
 
 def _label(row: CocoAnnotation) -> str:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 WITHOUT_BATCH_NORM = ("swin_tiny",)
 
 
+RESERVED = ("labels", "weights", "images", "checkpoints")
+"""Folders of a run, which a stage cannot be called."""
+
+
 class Fault(NamedTuple):
     """A disagreement.
 
@@ -112,6 +116,8 @@ def _stages(recipe: Recipe) -> Iterator[Fault]:
     names: list[str] = []
     for index, stage in enumerate(recipe.stages):
         key = f"stages.{index}"
+        if stage.name in RESERVED:
+            yield Fault((f"{key}.name",), "is what the run keeps there; name the stage otherwise")
         if stage.name in names:
             yield Fault((f"{key}.name",), "names two stages; names must differ")
         if stage.labels is not None:
@@ -131,6 +137,11 @@ def _stages(recipe: Recipe) -> Iterator[Fault]:
 
 
 def _heads(recipe: Recipe) -> Iterator[Fault]:
+    if recipe.method.regions and recipe.detector.name == "two_head_rcnn":
+        yield Fault(
+            ("method.name", "detector.name"),
+            "goes through the regions of one head, and detector.name=two_head_rcnn has two; use faster_rcnn",
+        )
     if recipe.method.two_heads and recipe.detector.name != "two_head_rcnn":
         yield Fault(
             ("method.name", "detector.name"),

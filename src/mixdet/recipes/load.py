@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mixdet.errors import MixdetError
 from mixdet.recipes.messages import closest, validate
-from mixdet.recipes.overrides import COMMAND_LINE, Origin, Tree, apply_overrides
+from mixdet.recipes.overrides import COMMAND_LINE, Origin, Tree, apply_overrides, split_override
 from mixdet.recipes.recipe import Recipe
 from mixdet.recipes.render import render
 from mixdet.recipes.section import Key
@@ -46,19 +46,38 @@ class Resolved:
         return render(self.recipe.model_dump(mode="json"), {p: o.place for p, o in self.origins.items()})
 
 
-def stage_recipe(recipe: Recipe, stage: StageSection, root: Path) -> Recipe:
-    """What one of a recipe's ``stages`` runs: the recipe with the stage's overrides, in its folder below ``root``.
+def stage_recipes(recipe: Recipe, root: Path) -> list[Recipe]:
+    """What each of a recipe's ``stages`` runs: the recipe with the stage's overrides, in its folder below ``root``.
+
+    Only the last one is measured on ``data.test``, and not even that one where an ensemble ships.
 
     Raises:
-        MixdetError: an override that does not fit, in one line that names the stage.
+        MixdetError: an override that does not fit, in one line that names the stage; stages that cannot be fused.
     """
+    found = [_stage_recipe(recipe, stage, root) for stage in recipe.stages]
+    for key in ("detector.body", "data.test_short_side", "data.test_long_side") if recipe.ensemble else ():
+        section, _, name = key.partition(".")
+        values = [getattr(getattr(own, section), name) for own in found]
+        if len(set(values)) > 1:
+            raise MixdetError(f"ensemble: {key} differs between the stages ({', '.join(map(str, values))}); use one")
+    return found
+
+
+def _stage_recipe(recipe: Recipe, stage: StageSection, root: Path) -> Recipe:
     place = f"stage {stage.name}"
+    for word in stage.overrides:
+        path = split_override(word, place).path
+        if path[0] in ("run", "stages", "ensemble") or path[:2] == ("data", "test"):
+            raise MixdetError(f"{place}: {word!r}: belongs to the whole run; set it outside of the stages")
     values = recipe.model_dump(mode="json") | {"stages": [], "ensemble": []}
     values["run"] |= {"out": str(root / stage.name)}
-    if stage.labels is not None:
-        values["data"]["unlabeled"] |= {"labels": str(root / "labels" / f"{stage.name}.json")}
+    if stage is not recipe.stages[-1] or recipe.ensemble:
+        values["data"]["test"] = None
     tree = Tree(values, place=place)
     apply_overrides(tree, Key.of(Recipe), stage.overrides, place)
+    if stage.labels is not None:
+        labels = f"data.unlabeled.labels={root / 'labels' / stage.name}.json"
+        apply_overrides(tree, Key.of(Recipe), [labels], place)
     return validate(Recipe, tree)
 
 
@@ -87,8 +106,7 @@ def resolve(name: str | Path | None, layers: Sequence[Layer] = ()) -> Resolved:
         apply_overrides(tree, Key.of(Recipe), layer.overrides, layer.place)
     written = {p: o for p, o in tree.origins.items() if not isinstance(tree.at(p), dict)}
     recipe = validate(Recipe, tree)
-    for stage in recipe.stages:
-        stage_recipe(recipe, stage, Path())
+    stage_recipes(recipe, Path())
     return Resolved(recipe, written)
 
 

@@ -47,12 +47,14 @@ class MethodSection(Choice):
         offline: whether these carry labels, which an earlier stage gave.
         labels: whether the method labels them itself while it trains.
         two_heads: whether the detector must have two RoI heads.
+        regions: whether the method goes through the detector's region steps itself, and so knows one head.
     """
 
     unlabeled: ClassVar[bool] = False
     offline: ClassVar[bool] = False
     labels: ClassVar[bool] = False
     two_heads: ClassVar[bool] = False
+    regions: ClassVar[bool] = False
 
     @property
     def views(self) -> LabeledViews:
@@ -217,6 +219,7 @@ class CSDSection(MethodSection):
     """CSD: an image and its mirror image must be seen alike."""
 
     unlabeled: ClassVar[bool] = True
+    regions: ClassVar[bool] = True
 
     name: Literal["csd"] = "csd"
     """The method."""
@@ -244,6 +247,7 @@ class InstantTeachingSection(MethodSection):
     """Instant Teaching: a student labels images for itself and learns from them mixed with labelled ones."""
 
     unlabeled: ClassVar[bool] = True
+    regions: ClassVar[bool] = True
     labels: ClassVar[bool] = True
 
     name: Literal["instant_teaching"] = "instant_teaching"
@@ -287,6 +291,7 @@ class MultiPhaseSection(MethodSection):
     """Multi Phase Learning: a later phase, which trusts an earlier one's labels region by region."""
 
     unlabeled: ClassVar[bool] = True
+    regions: ClassVar[bool] = True
     offline: ClassVar[bool] = True
 
     name: Literal["multi_phase"] = "multi_phase"

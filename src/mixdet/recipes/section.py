@@ -64,12 +64,18 @@ class Section(BaseModel):
 
     def stated(self) -> dict[str, Any]:
         """The keys that are not at their defaults, and the names that tell sections apart, as JSON has them."""
-        whole, found = self.model_dump(mode="json"), {}
+        whole: dict[str, Any] = self.model_dump(mode="json")
+        found: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if name != "name" and value == field.get_default(call_default_factory=True):
                 continue
-            found[name] = value.stated() if isinstance(value, Section) else whole[name]
+            if isinstance(value, Section):
+                found[name] = value.stated()
+            elif isinstance(value, tuple) and any(isinstance(item, Section) for item in value):
+                found[name] = [item.stated() for item in value]
+            else:
+                found[name] = whole[name]
         return found
 
     @model_validator(mode="before")

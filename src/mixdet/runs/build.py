@@ -96,6 +96,7 @@ class Data:
         unlabeled = None
         if data.unlabeled is not None and recipe.method.unlabeled:
             unlabeled = build_pool(data.unlabeled, labeled)
+            notes += unlabeled.notes
             seen = {name: shared(unlabeled, d) for name, d in (("val", val), ("test", test)) if d is not None}
             notes += [
                 f"{unlabeled.name}: {count} of its images are in data.{name}: what is measured there is not new to the "

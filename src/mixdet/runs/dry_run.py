@@ -20,7 +20,7 @@ from mixdet.data.stand_in import stand_in, stand_in_labels, stand_in_pool
 from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation
-from mixdet.recipes.load import stage_recipe
+from mixdet.recipes.load import stage_recipes
 from mixdet.recipes.recipe import Recipe, SourceSection
 from mixdet.recipes.yaml_text import dump_value
 from mixdet.runs import commands
@@ -90,7 +90,8 @@ def _parts(name: str, recipe: Recipe) -> list[tuple[str, Recipe]]:
     """The recipe, or those of its stages; labels between them are stand-ins too."""
     if not recipe.stages:
         return [(name, recipe)]
-    return [(f"{name}, stage {stage.name}", stage_recipe(recipe, stage, Path("stages"))) for stage in recipe.stages]
+    names = [f"{name}, stage {stage.name}" for stage in recipe.stages]
+    return list(zip(names, stage_recipes(recipe, Path("stages")), strict=True))
 
 
 def dry_run(name: str, recipe: Recipe) -> DryRun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class FitResult:
         test: evaluation of the selected weights on ``data.test``, or None.
         shipped: the weights to use, or None where a signal came before there were any.
         gain: what the unlabelled images came to, or None without ``run.baseline``.
+        signalled: exit code of a signal that came in the last step, too late to end anything; 0 for none.
     """
 
     folder: Path | None
@@ -57,6 +58,7 @@ class FitResult:
     test: Evaluation | None = None
     shipped: Path | None = None
     gain: Gain | None = None
+    signalled: int = 0
 
 
 def fit(recipe: Recipe, name: str, *, world: World, console: Console, resume: RunFolder | None = None) -> FitResult:
@@ -147,7 +149,7 @@ class Run:
             if self.baseline is not None:
                 self.baseline.stop()
             return FitResult(None if self.folder is None else self.folder.root, done, stop.exit_code)
-        return self._finish()
+        return replace(self._finish(), signalled=stop.exit_code if stop.came() else 0)
 
     def _train(self, after_step: AfterStep, should_stop: Callable[[], bool]) -> int:
         """The loop, begun again from the last checkpoint as often as ``run.rollbacks`` allows; steps done."""

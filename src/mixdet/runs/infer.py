@@ -42,7 +42,7 @@ class Trained:
         """Detections of every image of ``dataset``, in its pixels; labels index ``card.classes``."""
         return list(self.stream(dataset, batch_size))
 
-    def stream(self, dataset: DetectionDataset, batch_size: int = 8) -> Iterator[Detections]:
+    def stream(self, dataset: DetectionDataset, batch_size: int = 8, workers: int = 0) -> Iterator[Detections]:
         """``detect``, image by image."""
         return detect(
             self.detector,
@@ -51,6 +51,7 @@ class Trained:
             long_side=self.card.long_side,
             device=self.device,
             batch_size=batch_size,
+            workers=workers,
         )
 
 

@@ -25,6 +25,7 @@ from mixdet.teaching import (
     class_thresholds,
     easiest,
 )
+from mixdet.training.distributed import World
 
 SMALLEST = 1.0  # pixels: a box with a shorter side is no label
 
@@ -35,9 +36,12 @@ def label_images(
     pool: DetectionDataset,
     labeled: DetectionDataset,
     out: Path,
+    world: World,
     console: Console,
+    batch_size: int = 8,
+    workers: int = 0,
 ) -> tuple[int, int]:
-    """Write the labels of a pool.
+    """Write the labels of a pool; the processes share the images.
 
     Each labeller's detections are cut by the section's rule; of two labellers, what they agree on is kept.
 
@@ -47,7 +51,10 @@ def label_images(
         pool: images without annotations.
         labeled: images with annotations, for what is usual in them.
         out: the COCO file, with scores; there whole or not at all.
+        world: the processes; all call this, the first one writes.
         console: for progress.
+        batch_size: images at a time.
+        workers: loader processes.
 
     Returns:
         Images and boxes in the file.
@@ -55,7 +62,8 @@ def label_images(
     Raises:
         MixdetError: not one box.
     """
-    kept = [_kept(section, labeler, pool, labeled, console) for labeler in labelers]
+    every = [_found(labeler, pool, world, console, batch_size, workers) for labeler in labelers]
+    kept = [[d.select(rule(d)) for d in found] for found in every for rule in [_threshold(section, found, labeled)]]
     labels = kept[0] if len(kept) == 1 else [agreed(a, b) for a, b in zip(*kept, strict=True)]
     at = np.arange(len(pool))
     if section.share < 1:
@@ -70,20 +78,26 @@ def label_images(
         )
     card = labelers[0].card
     chosen = replace(pool.subset(at), classes=card.classes, category_ids=np.array(card.category_ids, np.int64))
-    write_detections(out, chosen, [labels[i] for i in at], card)
+    if world.is_first:
+        write_detections(out, chosen, [labels[i] for i in at], card)
     return len(at), boxes
 
 
-def _kept(
-    section: LabelsSection, labeler: Trained, pool: DetectionDataset, labeled: DetectionDataset, console: Console
+def _found(
+    labeler: Trained, pool: DetectionDataset, world: World, console: Console, batch_size: int, workers: int
 ) -> list[Detections]:
-    """The detections in each image of the pool that pass the section's rule."""
+    """What a labeller finds in each image of the pool, in order; this process looks at its part of them."""
+    part = pool.subset(np.arange(world.rank, len(pool), world.size))
     shown = track(
-        labeler.stream(pool), "labelling", len(pool), console=console, transient=True, disable=not console.is_terminal
+        labeler.stream(part, batch_size, workers),
+        "labelling",
+        len(part),
+        console=console,
+        transient=True,
+        disable=not (console.is_terminal and world.is_first),
     )
-    found = [_usable(detections) for detections in shown]
-    threshold = _threshold(section, found, labeled)
-    return [detections.select(threshold(detections)) for detections in found]
+    parts = world.gathered([_usable(detections) for detections in shown])
+    return [parts[i % world.size][i // world.size] for i in range(len(pool))]
 
 
 def _threshold(section: LabelsSection, found: Sequence[Detections], labeled: DetectionDataset) -> Threshold:

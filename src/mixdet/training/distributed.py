@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mixdet.errors import EnvironmentFault, MixdetError
 from mixdet.methods import Method
 
+T = TypeVar("T")
 CPU = torch.device("cpu")
 TIMEOUT = timedelta(minutes=30)  # the others wait while the first process evaluates
 
@@ -70,6 +72,14 @@ class World:
         texts = [text]
         dist.broadcast_object_list(texts)
         return texts[0]
+
+    def gathered(self, values: list[T]) -> list[list[T]]:
+        """The lists of all processes, by rank."""
+        if self.size == 1:
+            return [values]
+        lists: list[list[T]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(lists, values)
+        return lists
 
     def barrier(self) -> None:
         """Wait for the others."""

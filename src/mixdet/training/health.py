@@ -63,15 +63,19 @@ class Health:
         if "pseudo_boxes" not in values:
             return []
         boxes, labeled = _number(values["pseudo_boxes"]), sum(self.labeled)
+        whoever, first = "the student", ""
+        if self.decay is not None:
+            whoever = "the teacher"
+            first = ", or raise method.decay.burn_in_steps so that it learns from labels first"
         states = {
             "none": (
                 boxes == 0,
-                "no pseudo boxes for {steps} steps: the teacher is sure of nothing; lower method.score_threshold, or "
-                "raise method.decay.burn_in_steps so that it learns from labels first",
+                f"no pseudo boxes for {{steps}} steps: {whoever} is sure of nothing; lower "
+                f"method.score_threshold{first}",
             ),
             "explosion": (
                 boxes > EXPLOSION * max(labeled, 0.1),
-                f"{boxes:.1f} pseudo boxes an image against {labeled:.1f} labelled ones: the teacher finds too much; "
+                f"{boxes:.1f} pseudo boxes an image against {labeled:.1f} labelled ones: {whoever} finds too much; "
                 "raise method.score_threshold, or lower method.unsup_weight",
             ),
         }
