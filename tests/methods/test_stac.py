@@ -7,6 +7,7 @@ import torch
 
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.methods import STAC
+from mixdet.mixing import TileMix
 from mixdet.structures import Batch, Instances, Step, Views, keyed_generator, supervise
 
 
@@ -40,6 +41,23 @@ def test_it_reads_labels_of_both_streams_and_views_only_what_it_needs(detector: 
     assert streams["labeled"].views == ()
     assert streams["unlabeled"].views == ("strong",)
     assert all(stream.labeled for stream in streams.values())
+
+
+def test_the_student_finds_the_labels_of_unlabelled_images_in_mixed_tiles(detector: FasterRCNN) -> None:
+    labeled, unlabeled = Views(weak=batch(1)), Views(weak=batch(2), strong=batch(3))
+    tiles = TileMix(group_size=2, num_tiles=3)
+    torch.manual_seed(1)
+    step = Step(0, 10, keyed_generator(0))
+    losses = STAC(detector, tiles=tiles)(step=step, labeled=labeled, unlabeled=unlabeled)
+    torch.manual_seed(1)
+    sup = supervise(detector, labeled.weak)
+    features = tiles.features(detector, unlabeled.strong.images, keyed_generator(0))
+    unsup = detector.losses(features, unlabeled.strong)  # boxes are those of the un-mixed features
+    torch.testing.assert_close(losses.total, 0.5 * (sup.total + 2.0 * unsup.total))
+    torch.manual_seed(1)
+    plain = STAC(detector)(step=step, labeled=labeled, unlabeled=unlabeled)
+    assert losses.terms["unsup/roi_cls"] != plain.terms["unsup/roi_cls"]
+    assert losses.terms["sup/roi_cls"] == plain.terms["sup/roi_cls"]  # labelled images are not mixed
 
 
 def test_a_moving_average_stands_beside_the_student(detector: FasterRCNN) -> None:

@@ -28,7 +28,7 @@ from mixdet.detectors.backbones import NORMS
 from mixdet.detectors.swin import SwinTinyBody
 from mixdet.errors import MixdetError
 from mixdet.evaluation.evaluate import MetricName
-from mixdet.methods import ISMT, METHODS, MUM, InstantTeaching, MultiPhase, Supervised
+from mixdet.methods import ISMT, METHODS, MUM, STAC, InstantTeaching, MultiPhase, Supervised
 from mixdet.methods.method import LABELED_VIEWS
 from mixdet.mixing import INPUTS, PAIRINGS, PRESETS, RULES, Beta, Fixed, Mix, TileMix, Uniform
 from mixdet.mixing.mix import _LAMS
@@ -40,6 +40,7 @@ from mixdet.recipes.method import (
     MethodSection,
     MultiPhaseSection,
     MUMSection,
+    STACSection,
     SupervisedSection,
 )
 from mixdet.recipes.mix import BetaLam, FixedLam, MixPreset, MixSection, TilesSection, UniformLam
@@ -310,6 +311,9 @@ def test_a_method_as_its_section_says() -> None:
     tiled = build_method(SupervisedSection(tiles=TilesSection(num_tiles=3, mode="reference")), detector)
     assert isinstance(tiled, Supervised)
     assert tiled.tiles == TileMix(num_tiles=3, mode="reference")
+    stac = build_method(STACSection(tiles=TilesSection(num_tiles=3, unmix_at="backbone")), detector)
+    assert isinstance(stac, STAC)
+    assert stac.tiles == TileMix(num_tiles=3, unmix_at="backbone")
     assert method.teacher is not None
     words = ["schedule={name: step, steps: 9, warmup_steps: 2, milestones: [4, 6], gamma: 0.5, warmup_factor: 0.25}"]
     assert build_schedule(load_recipe("lossmix_small", words)) == Schedule("step", 9, 2, 0.25, (4, 6), 0.5)

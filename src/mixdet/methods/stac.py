@@ -18,12 +18,15 @@ Deviations:
 - Labels are given at the size of evaluation, not at that of the file.
 - Within an object the strong view moves pixels and leaves the box; magnitudes of colour operations are torchvision's.
 - ``ema_decay`` adds a moving average beside the student, for a comparison with mean teachers; it changes no gradient.
+- ``tiles`` mixes tiles in step 4 and un-mixes features, as MUM's authors propose for other frameworks; boxes are the
+  un-mixed ones.
 """
 
 from __future__ import annotations
 
 from mixdet.methods.method import Method
-from mixdet.structures import Detector, Losses, Step, Stream, Views, supervise
+from mixdet.mixing import TileMix
+from mixdet.structures import Batch, Detector, Losses, Step, Stream, Views, supervise
 from mixdet.teaching import EMATeacher
 
 
@@ -34,9 +37,16 @@ class STAC(Method):
         detector: the student (a ``Detector``).
         unsup_weight: lambda_u.
         ema_decay: decay of a moving average of the student, also evaluated; None for none.
+        tiles: mix tiles of the unlabelled images (MUM); None for not.
     """
 
-    def __init__(self, detector: Detector, unsup_weight: float = 2.0, ema_decay: float | None = None) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        unsup_weight: float = 2.0,
+        ema_decay: float | None = None,
+        tiles: TileMix | None = None,
+    ) -> None:
         super().__init__()
         self.streams = (
             Stream("labeled", labeled=True),
@@ -46,11 +56,17 @@ class STAC(Method):
         self.teacher = None if ema_decay is None else EMATeacher(detector)
         self.unsup_weight = unsup_weight
         self.ema_decay = ema_decay
+        self.tiles = tiles
 
     def losses(self, *, step: Step, labeled: Views, unlabeled: Views) -> Losses:  # type: ignore[override]
         sup = supervise(self.student, labeled.weak).prefixed("sup")
-        unsup = supervise(self.student, unlabeled.strong).prefixed("unsup")
+        unsup = self._unsupervised(unlabeled.strong, step).prefixed("unsup")
         return 0.5 * (sup + self.unsup_weight * unsup)
+
+    def _unsupervised(self, batch: Batch, step: Step) -> Losses:
+        if self.tiles is None:
+            return supervise(self.student, batch)
+        return self.student.losses(self.tiles.features(self.student, batch.images, step.generator), batch)
 
     def after_step(self, step: Step) -> None:
         if self.teacher is not None and self.ema_decay is not None:

@@ -241,6 +241,11 @@ class STACSection(MethodSection):
     """Weight of the losses on unlabelled images."""
     ema_decay: DecayValue | None = None
     """Decay of an EMA teacher beside the student; null for none."""
+    tiles: TilesSection | None = None
+    """Mix tiles of unlabelled images, un-mix features (MUM); null for not."""
+
+    def mixed_tiles(self) -> TilesSection | None:
+        return self.tiles
 
 
 class InstantTeachingSection(MethodSection):
