@@ -10,11 +10,13 @@ from mixdet.errors import MixdetError
 from mixdet.recipes import MixSection, Study, load_recipe, load_study, study_names
 from mixdet.recipes.mix import BetaLam
 
-ROWS = [(name, row.name) for name in study_names() for row in load_study(name).rows]
+LOSSMIX = ("lossmix_table1", "lossmix_table2", "lossmix_table3")
+ROWS = [(name, row.name) for name in LOSSMIX for row in load_study(name).rows]
 
 
-def test_there_are_the_three_tables() -> None:
-    assert study_names() == ("lossmix_table1", "lossmix_table2", "lossmix_table3")
+def test_there_are_the_tables_of_two_papers() -> None:
+    mum = [f"mum_table{number}" for number in (1, 2, 3, 4, 5, 7, 8)]
+    assert study_names() == (*LOSSMIX, "mum_supervised", *mum)
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS)
@@ -26,7 +28,7 @@ def test_every_row_is_a_recipe(name: str, row: str) -> None:
 
 
 def test_every_row_names_its_place_in_a_comment() -> None:
-    for name in study_names():
+    for name in LOSSMIX:
         text = (Path(__file__).parents[2] / "src/mixdet/studies" / f"{name}.yaml").read_text()
         assert text.startswith(f"# mixdet compare {name}")
         table = f"# Table {name[-1]}, "
@@ -76,6 +78,19 @@ def test_layers_of_a_study(tmp_path: Path) -> None:
         load_study(path).recipe_of(load_study(path).rows[0])
 
 
+def test_a_row_is_like_another_one_and_says_what_differs(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "{name: S, source: x, recipe: lossmix_small, overrides: [optim.lr=1], rows: ["
+        "{name: a, overrides: [optim.lr=2, data.batch_size=4]}, {name: b, like: a, overrides: [optim.lr=3]},"
+        "{name: c, like: b, overrides: ['seed={seed}']}]}"
+    )
+    study = load_study(path)
+    found = [study.recipe_of(row, seed=7) for row in study.rows]
+    assert [(r.optim.lr, r.data.batch_size) for r in found] == [(2, 4), (3, 4), (3, 4)]
+    assert study.words_of(study.row("c")) == ("optim.lr=2", "data.batch_size=4", "optim.lr=3", "seed={seed}")
+
+
 HEAD = "{name: S, source: x, recipe: lossmix_small, rows: "
 
 
@@ -90,6 +105,8 @@ HEAD = "{name: S, source: x, recipe: lossmix_small, rows: "
         (HEAD + "[{name: a, paper: {ap: 120}}]}", r"s\.yaml:1: rows\[0\]\.paper\.ap=120: must be at most 100"),
         (HEAD + "[{name: 'a,b'}]}", r"rows\[0\]\.name='a,b': must match"),
         (HEAD + "[{name: a}, {name: a}]}", r"rows=\[a, a\]: names must differ; 'a' stands there twice"),
+        (HEAD + "[{name: a, like: a}]}", r"rows\[0\]\.like='a': must be the name of a row above"),
+        (HEAD + "[{name: a, like: b}, {name: b}]}", r"rows\[0\]\.like='b': must be the name of a row above"),
         (HEAD + "[]}", r"rows=\[\]: needs at least 1"),
         ("{name: S, source: x, recipe: y}", r"s\.yaml: rows: is missing"),
     ],

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from mixdet.runs.comparison import (
     Entry,
     Result,
     comparison_markdown,
+    comparison_rows,
     comparison_table,
     half_width,
     interval,
@@ -292,6 +294,17 @@ def test_spread_and_pairs() -> None:
     assert spread([10.0, 14.0]) == "12.00 ± 2.83 (n=2)"
     assert spread([15.5]) == "15.50 (n=1)"
     assert spread([]) == "-"
+
+
+def test_numbers_by_object_size_stand_where_a_paper_has_them() -> None:
+    recipe = load_recipe("lossmix_small")
+    entries = [Entry("base", lambda seed: recipe), Entry("own", lambda seed: recipe, {"ap_small": 9.86})]
+    results = [replace(_result(row, 0, 10.0), numbers={"AP": 10.0, "APs": 4.0, "APl": 20.0}) for row in ("base", "own")]
+    assert comparison_rows(entries, results) == [
+        ["row", "AP", "AP - base", "paper", "APs", "APs - base", "paper"],
+        ["base", "10.00 (n=1)", "", "", "4.00 (n=1)", "", ""],
+        ["own", "10.00 (n=1)", "+0.00", "", "4.00 (n=1)", "+0.00", "9.86"],
+    ]
 
 
 def test_the_table() -> None:

@@ -23,6 +23,8 @@ class Row(Section):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     """Name for ``--rows``; no spaces or commas."""
+    like: Text | None = None
+    """A row above, whose words come before ``overrides``."""
     overrides: tuple[Text, ...] = ()
     """``key=value`` words, laid over those of the study."""
     paper: dict[str, Annotated[float, Field(ge=0, le=100)]] = Field(default={})
@@ -53,6 +55,8 @@ class Study(Section):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise disagreement(("rows",), names, f"names must differ; {twice[0]!r} stands there twice")
         for index, row in enumerate(self.rows):
+            if row.like is not None and row.like not in names[:index]:
+                raise disagreement((f"rows.{index}.like",), row.like, "must be the name of a row above")
             if unknown := [name for name in row.paper if name not in NUMBERS]:
                 problem = f"no such number {unknown[0]!r}{closest(unknown[0], NUMBERS)} ({', '.join(NUMBERS)})"
                 raise disagreement((f"rows.{index}.paper",), row.paper, problem)
@@ -70,6 +74,10 @@ class Study(Section):
         names = [row.name for row in self.rows]
         raise MixdetError(f"{name!r}: {self.name} has no such row{closest(name, names)} ({', '.join(names)})")
 
+    def words_of(self, row: Row) -> tuple[str, ...]:
+        """The overrides of a row behind those of the row it is like."""
+        return row.overrides if row.like is None else (*self.words_of(self.row(row.like)), *row.overrides)
+
     def recipe_of(self, row: Row, overrides: Sequence[str] = (), seed: int = 0) -> Recipe:
         """The recipe of a row with a seed: the study's overrides, then the row's, then ``overrides``.
 
@@ -80,7 +88,7 @@ class Study(Section):
         """
         layers = [
             Layer(f"study {self.name!r}", [f"seed={seed}", *seeded(self.overrides, seed)]),
-            Layer(f"study {self.name!r}, row {row.name}", seeded(row.overrides, seed)),
+            Layer(f"study {self.name!r}, row {row.name}", seeded(self.words_of(row), seed)),
             Layer(COMMAND_LINE, overrides),
         ]
         return resolve(self.recipe, layers).recipe

@@ -29,6 +29,7 @@ from mixdet.runs.folder import RunFolder
 SHORT_SIDE = 64
 IMAGES = {"labeled": 12, "val": 4, "test": 4}
 BATCH, SHARDS = 4, 2
+FRACTION = 0.25  # of the images that is labelled, at least: 1,600 would have to be drawn for 0.005
 MIXED = 2  # images of a shard, the fewest that can be mixed
 HERE = "STAND-IN"  # what the temporary folder is called in what is printed
 
@@ -124,9 +125,9 @@ def dry_run(name: str, recipe: Recipe) -> DryRun:
 def shrunk(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe on stand-in data under ``folder``, on one device, with as many steps as it has phases.
 
-    Phases are what warm-up, milestones and ``mix_until_step`` separate; each is entered. Images and batch become small;
-    the batch is mixed as the recipe says, in two shards where it has several. ImageNet weights that are not installed
-    are left out. Everything else is the recipe's.
+    Phases are what warm-up, milestones, burn-in, ramp and ``mix_until_step`` separate; each is entered. Images and
+    batch become small, a labelled fraction becomes a quarter at least; the batch is mixed as the recipe says, in two
+    shards where it has several. ImageNet weights that are not installed are left out. Everything else is the recipe's.
     """
     values = recipe.model_dump(mode="json")
     data, schedule, method = values["data"], values["schedule"], values["method"]
@@ -136,9 +137,10 @@ def shrunk(recipe: Recipe, folder: Path) -> Recipe:
     for number, (split, fewest) in enumerate(IMAGES.items()):
         section: SourceSection | None = getattr(recipe.data, split)
         if section is not None:
-            count = max(fewest, ceil(8 / section.fraction) if section.fraction else 0)
+            fraction = None if section.fraction is None else max(section.fraction, FRACTION)
+            count = max(fewest, ceil(8 / fraction) if fraction else 0)
             path, images = stand_in(section.path, section.images, folder, count, seed=number)
-            data[split] |= {"path": path, "images": images, "files": None}
+            data[split] |= {"path": path, "images": images, "files": None, "fraction": fraction}
     data |= _sizes(recipe) | _batch(recipe) | {"workers": 0}
     if recipe.data.unlabeled is not None:
         pool = recipe.data.unlabeled
