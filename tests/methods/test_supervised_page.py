@@ -49,7 +49,7 @@ def test_the_worked_example(begins: str, rule: str, pull: float) -> None:
     assert shown[2:] == [f"{loss:.4f}", f"{gradient:+.4f}".replace("-", "−")]
 
 
-@pytest.mark.parametrize("name", study_names())
+@pytest.mark.parametrize("name", [name for name in study_names() if name.startswith("lossmix")])
 def test_the_papers_numbers_are_those_of_the_study(name: str) -> None:
     table = PAGE.split(f"**`{name}`**")[1].split("**")[0]
     heads = [h.strip() for h in table.strip().splitlines()[0].strip("|").split("|")][1:-1]

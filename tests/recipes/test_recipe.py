@@ -29,6 +29,7 @@ def _model_fields() -> list[tuple[str, str | None]]:
 def test_the_shipped_recipes() -> None:
     assert recipe_names() == (
         "bccd",
+        "csd",
         "instant_teaching",
         "ismt",
         "lossmix_coco",
@@ -37,8 +38,12 @@ def test_the_shipped_recipes() -> None:
         "multi_phase",
         "multi_phase_small",
         "mum",
+        "mum_coco",
+        "mum_coco_additional",
         "mum_small",
         "mum_swin",
+        "mum_voc",
+        "mum_voc_coco",
         "quickstart",
         "stac",
         "stac_small",
@@ -52,7 +57,8 @@ def test_a_shipped_recipe_is_one_screen_with_its_command_and_survives_a_round_tr
     assert len(text.splitlines()) <= 45
     first, second = text.splitlines()[:2]
     assert first.split("  ")[0] in (f"# mixdet train {name}", "# mixdet train")
-    assert ("Table" in second) == (name in ("lossmix_voc", "lossmix_coco"))
+    papers = ("lossmix_voc", "lossmix_coco", "mum_coco", "mum_coco_additional", "mum_voc", "mum_voc_coco")
+    assert ("Table" in second) == (name in papers)
     recipe = load_recipe(name)
     (tmp_path / "again.yaml").write_text(recipe.to_yaml())
     assert load_recipe(tmp_path / "again.yaml") == recipe
