@@ -42,7 +42,7 @@ SHRUNK = {
     *(f"data.{key}" for key in ("labeled.path", "val.path", "batch_size", "shards", "workers")),
     *(f"data.{key}" for key in ("short_sides", "long_side", "test_short_side", "test_long_side")),
     *(f"schedule.{key}" for key in ("steps", "warmup_steps", "milestones")),
-    *("run.out", "run.devices", "run.log_every", "detector.weights"),
+    *("run.out", "run.devices", "run.log_every", "detector.weights", "optim.clip_norm"),
 }
 
 

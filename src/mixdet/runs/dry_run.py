@@ -30,6 +30,7 @@ SHORT_SIDE = 64
 IMAGES = {"labeled": 12, "val": 4, "test": 4}
 BATCH, SHARDS = 4, 2
 FRACTION = 0.25  # of the images that is labelled, at least: 1,600 would have to be drawn for 0.005
+CLIP = 1.0  # norm of the gradient without the ImageNet weights, which the recipe's learning rate is for
 MIXED = 2  # images of a shard, the fewest that can be mixed
 HERE = "STAND-IN"  # what the temporary folder is called in what is printed
 
@@ -127,13 +128,15 @@ def shrunk(recipe: Recipe, folder: Path) -> Recipe:
 
     Phases are what warm-up, milestones, burn-in, ramp and ``mix_until_step`` separate; each is entered. Images and
     batch become small, a labelled fraction becomes a quarter at least; the batch is mixed as the recipe says, in two
-    shards where it has several. ImageNet weights that are not installed are left out. Everything else is the recipe's.
+    shards where it has several. ImageNet weights that are not installed are left out, and gradients are clipped then.
+    Everything else is the recipe's.
     """
     values = recipe.model_dump(mode="json")
     data, schedule, method = values["data"], values["schedule"], values["method"]
     values["run"] |= {"devices": 1, "log_every": 1, "out": str(folder / "run"), "baseline": False}
     if recipe.detector.weights not in ("none", "wheel"):
         values["detector"] |= {"weights": "none", "weights_sha256": None}
+        values["optim"]["clip_norm"] = CLIP
     for number, (split, fewest) in enumerate(IMAGES.items()):
         section: SourceSection | None = getattr(recipe.data, split)
         if section is not None:
