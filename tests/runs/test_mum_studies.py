@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mixdet.methods import METHODS, Method
 from mixdet.recipes import Recipe, load_recipe, load_study, study_names
-from mixdet.recipes.load import stage_recipe
+from mixdet.recipes.load import stage_recipes
 from mixdet.runs.build import build_detector, build_method, build_schedule
 from mixdet.runs.dry_run import dry_runs
 from mixdet.structures import as_module
@@ -24,7 +24,7 @@ TINY = ["detector.body=tiny", "detector.preset=tiny", "detector.weights=none", "
 
 def _fits(recipe: Recipe) -> list[Recipe]:
     """The recipe, or those of its stages."""
-    return [stage_recipe(recipe, stage, Path("run")) for stage in recipe.stages] or [recipe]
+    return stage_recipes(recipe, Path("run")) or [recipe]
 
 
 def _distinct() -> Iterator[tuple[str, Recipe]]:

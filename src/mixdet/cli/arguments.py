@@ -47,7 +47,7 @@ COMMANDS = (
         "train a detector",
         "Trains what a recipe says and writes a run folder. Without a recipe: the quickstart, on drawn images that\n"
         "come with mixdet, minutes on a CPU. RECIPE is one of\n  {recipes}\nor a path to a YAML file.",
-        ("mixdet train", "mixdet train data.labeled=train.json data.val=val.json schedule.steps=2000"),
+        ("mixdet train", "mixdet train mum_small data.labeled=train.json data.unlabeled=photos/ data.val=val.json"),
     ),
     Command(
         "resume",
@@ -113,7 +113,7 @@ COMMANDS = (
         "Runs every row with every seed and prints what was measured next to what the paper printed. A study is one\n"
         "of\n  {studies}\nor a path to a YAML file.",
         (
-            "mixdet compare quickstart bccd --seeds 0,1,2",
+            "mixdet compare lossmix_small mum_small --seeds 0,1,2",
             "mixdet compare lossmix_table3 --rows union,lossmix --results table3.json",
         ),
     ),
