@@ -6,6 +6,7 @@ import argparse
 import difflib
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -290,9 +291,10 @@ def _closest(word: str, words: Sequence[str]) -> str:
 
 
 def _names(folder: str) -> str:
-    """Names of the YAML files that come with mixdet, found without loading the schema."""
+    """Names of the YAML files that come with mixdet, found without loading the schema, in indented lines."""
     path = os.path.join(os.path.dirname(os.path.dirname(__file__)), folder)
-    return ", ".join(sorted(name.removesuffix(".yaml") for name in os.listdir(path) if name.endswith(".yaml")))
+    names = sorted(name.removesuffix(".yaml") for name in os.listdir(path) if name.endswith(".yaml"))
+    return textwrap.fill(", ".join(names), 100, subsequent_indent="  ")
 
 
 def _score(text: str) -> float:
