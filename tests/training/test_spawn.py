@@ -25,7 +25,7 @@ TWO = ("run.devices=2", "data.shards=2")
 def test_a_defect_that_all_processes_find_is_one_line_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", *QUICK, *TWO, "data.labeled=nowhere.json", f"run.out={tmp_path / 'r'}"]) == 2
+    assert main(["train", "lossmix_small", *QUICK, *TWO, "data.labeled=nowhere.json", f"run.out={tmp_path / 'r'}"]) == 2
     text = capsys.readouterr().err
     assert text.count("\n") == 1
     assert text.startswith("mixdet: error: nowhere.json: ")
@@ -33,7 +33,7 @@ def test_a_defect_that_all_processes_find_is_one_line_and_exit_code_2(
 
 def test_a_signal_stops_all_with_a_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = ["train", *QUICK, *TWO, "schedule.steps=10000", f"run.out={out}"]
+    words = ["train", "lossmix_small", *QUICK, *TWO, "schedule.steps=10000", f"run.out={out}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen([sys.executable, "-m", "mixdet", *words], env=environment, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 120

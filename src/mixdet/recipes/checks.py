@@ -96,7 +96,7 @@ def _pool(recipe: Recipe) -> Iterator[Fault]:
         )
     elif _is_drawn(recipe.data.unlabeled) and not _is_drawn(recipe.data.labeled) and method.unlabeled:
         yield Fault(
-            ("data.unlabeled", "data.labeled"),
+            ("data.unlabeled.path", "data.labeled"),
             f"is drawn, and data.labeled={recipe.data.labeled.path} is not; give photographs of the same kind "
             "(data.unlabeled=FOLDER), or train without: mixdet train lossmix_small",
         )
