@@ -6,7 +6,7 @@ import fcntl
 import itertools
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -113,13 +113,13 @@ def curves_markdown(study: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table(study: str, seeds: Sequence[int]) -> tuple[str, list[Result], list[str]]:
-    """The Markdown table of a study, the results in it, and what is missing."""
+def table(study: str, seeds: Callable[[str], Sequence[int]]) -> tuple[str, list[Result], list[str]]:
+    """The Markdown table of a study whose rows have these ``seeds``, the results in it, and what is missing."""
     _, entries, _ = selection([study_file(study)], [], None)
-    wanted = {(e.name, seed): digest(e.recipe(seed)) for e in entries for seed in seeds}
+    wanted = {(e.name, seed): digest(e.recipe(seed)) for e in entries for seed in seeds(e.name)}
     results = [r for r in read_results(results_file(study)) if wanted.get((r.row, r.seed)) == r.recipe]
     have = {(r.row, r.seed) for r in results}
-    missing = [f"{study}/{e.name}/{seed}" for e in entries for seed in seeds if (e.name, seed) not in have]
+    missing = [f"{study}/{e.name}/{seed}" for e in entries for seed in seeds(e.name) if (e.name, seed) not in have]
     return comparison_markdown(entries, results), results, missing
 
 

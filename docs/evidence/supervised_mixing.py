@@ -58,7 +58,7 @@ def write_tables() -> str:
     """One table a set, of the runs that are there, and a list of what is missing; also into the page."""
     text, everything, missing = "", list[Result](), list[str]()
     for name in (*SETS, *LENGTHS):
-        markdown, results, gone = table(name, (0,) if name in LENGTHS else SEEDS)
+        markdown, results, gone = table(name, lambda _, of=name: (0,) if of in LENGTHS else SEEDS)
         split = "validation" if name in LENGTHS else "test"
         text += f"**{name}**, {split} split, percent:\n\n{markdown}\n"
         if name in LENGTHS:
