@@ -10,12 +10,10 @@ from importlib import import_module
 from typing import NoReturn
 
 from mixdet.cli.arguments import COMMANDS, build_parser, parse
+from mixdet.cli.process import prepare_process
 from mixdet.errors import MixdetError
 
 DONE, FAULT, INPUT, MACHINE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
-SPINS = "1000"
-"""How long a thread of PyTorch spins before it sleeps, unless the user says. OpenMP's 300,000 is a little faster on an
-idle machine, and twenty times slower where another process wants the same cores."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,7 +50,7 @@ def shortened(text: str, longest: int = 300) -> str:
 
 def console() -> NoReturn:
     """The installed command."""
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    prepare_process()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     sys.exit(main())
 
