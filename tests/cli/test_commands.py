@@ -228,6 +228,44 @@ def test_predict_names_images_it_cannot_read(run: Path, tmp_path: Path, capsys: 
     assert "no images" in one_line(capsys)
 
 
+def test_gradcam_draws_a_row_an_image_and_a_column_a_detector(run: Path, photos: Path, tmp_path: Path) -> None:
+    files = [str(photos / "a.png"), str(photos / "b.jpg")]
+    sizes = []
+    for beside in ([], ["--beside", str(run / "weights" / "student-last.safetensors")]):
+        assert main(["gradcam", str(run), *files, *beside, "--out", str(tmp_path / "cam.png")]) == 0
+        with Image.open(tmp_path / "cam.png") as picture:
+            sizes.append(picture.size)
+    assert sizes[1][0] == pytest.approx(1.5 * sizes[0][0], rel=0.05)  # three columns for two
+    assert sizes[0][1] == sizes[1][1]
+    assert main(["gradcam", str(run), *files, "--count", "1", "--out", str(tmp_path / "c.png")]) == 0
+    with Image.open(tmp_path / "c.png") as picture:
+        assert 2 * picture.height == pytest.approx(sizes[0][1], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--class", "cat"], "no class 'cat'; it has "),
+        (["--layer", "res5"], "no layer 'res5'; this detector has stem, "),
+        (["--rank", "9999"], "no image has 9999 or more detections; give others, or a lower --rank"),
+        (["--beside", "nowhere"], "nowhere: no such weights file"),
+        (["--out", "cam.what"], "cam.what: its ending is of no kind of picture"),
+    ],
+)
+def test_gradcam_says_what_cannot_be_drawn(
+    run: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["gradcam", str(run), str(photos), *words]) == 2
+    assert said in one_line(capsys)
+
+
 def test_own_data_without_own_validation_data_says_which_setting_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,8 @@ def _parsed(line: str) -> dict[str, object]:
         ("eval runs/a data.val=b.json", {"model": "runs/a", "overrides": ["data.val=b.json"]}),
         ("predict w.pth a b --out o", {"model": "w.pth", "paths": ["a", "b"], "out": "o", "score": 0.5}),
         ("predict --out o w.pth a --score 0.1 x=y", {"model": "w.pth", "paths": ["a", "x=y"], "score": 0.1}),
+        ("gradcam w.pth a b", {"model": "w.pth", "paths": ["a", "b"], "beside": [], "rank": 1, "class_name": None}),
+        ("gradcam w a --beside u --class dog --beside v", {"beside": ["u", "v"], "class_name": "dog", "layer": None}),
         ("preview", {"recipe": None, "overrides": [], "count": 8, "out": "preview.png"}),
         ("preview bccd --count 4 seed=1 --out p.png", {"recipe": "bccd", "overrides": ["seed=1"], "count": 4}),
         ("compare a b --seeds 0,2 seed=1", {"studies": ["a", "b"], "seeds": (0, 2), "overrides": ["seed=1"]}),

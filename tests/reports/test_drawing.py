@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 import mixdet.reports
 from mixdet.reports import contact_sheet, draw_detections, draw_instances, printable
-from mixdet.reports.drawing import _colour, _label, _Mark, _overlap, draw_borders
+from mixdet.reports.drawing import _colour, _label, _Mark, _overlap, draw_borders, heated
 from mixdet.structures import Detections, Instances
 
 CLASSES = ("cat", "dog")
@@ -200,3 +200,16 @@ def test_borders_are_drawn_where_the_enlarged_image_was_cut() -> None:
     assert white[:, 200].all()
     assert not white[:90, :190].any()
     assert np.asarray(picture).max() == 0
+
+
+def test_heat_lies_over_the_image_where_there_is_some() -> None:
+    heat = torch.zeros(120, 160)
+    heat[:60, :80], heat[60:, 80:] = 1.0, 0.1
+    for image in (GREY, GREY.float() / 255):
+        drawn = heated(image, heat).int()
+        assert drawn.shape == (3, 120, 160)
+        assert (drawn[:, :60, 80:] == 128).all()
+        red, green, blue = drawn[:, 30, 40].tolist()
+        assert red > 128 > max(green, blue)
+        red, green, blue = drawn[:, 90, 120].tolist()
+        assert blue > 128 > max(red, green)

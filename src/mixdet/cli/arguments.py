@@ -107,6 +107,18 @@ COMMANDS = (
         ("mixdet tiles train.json", "mixdet tiles train.json --num-tiles 2,3,4,5,6"),
     ),
     Command(
+        "gradcam",
+        "gradcam",
+        "RUN|WEIGHTS PATH ... [--beside RUN|WEIGHTS] [--class NAME] [--layer NAME] [option ...]",
+        "see where a detector looks",
+        "Draws for each image the best detection, and the pixels that its class score comes from (Grad-CAM). With\n"
+        "--beside another detector, or several, is asked about the same box and class.",
+        (
+            "mixdet gradcam runs/quickstart-1 photos/",
+            "mixdet gradcam runs/mum a.jpg --beside runs/baseline --class fish --out fish.png",
+        ),
+    ),
+    Command(
         "compare",
         "compare",
         "STUDY_OR_RECIPE ... [key=value ...] [--seeds 0,1,2] [--rows A,B] [--results FILE] [--dry-run]",
@@ -223,6 +235,13 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
     elif name == "preview":
         parser.add_argument("--out", metavar="FILE", default="preview.png", help="picture to write (preview.png)")
         parser.add_argument("--count", type=_count, default=8, help="images on it (default 8)")
+    elif name == "gradcam":
+        parser.add_argument("--beside", metavar="RUN|WEIGHTS", action="append", default=[], help="one more detector")
+        parser.add_argument("--out", metavar="FILE", default="gradcam.png", help="picture to write (gradcam.png)")
+        parser.add_argument("--class", dest="class_name", metavar="NAME", help="only detections of this class")
+        parser.add_argument("--rank", type=_count, default=1, help="which detection, from the best score (default 1)")
+        parser.add_argument("--layer", metavar="NAME", help="stage or level to look at (default: the last stage)")
+        parser.add_argument("--count", type=_count, default=8, help="images looked at, at most (default 8)")
     elif name == "compare":
         parser.add_argument("--seeds", type=_seeds, help="such as 0,1,2 (default: the study's; 0 for recipes)")
         parser.add_argument("--rows", type=_rows, help="names of the rows to run (default all)")
@@ -231,7 +250,7 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
 
 def _arrange(args: argparse.Namespace, words: list[str]) -> None:
     """Give the bare words of a command line their names."""
-    if args.command == "predict":
+    if args.command in ("predict", "gradcam"):
         args.model = _required(args, words[:1], "the run, or a weights file")
         args.paths = words[1:]
         _required(args, args.paths, "the images, or a folder of them")

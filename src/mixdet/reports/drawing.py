@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -26,6 +27,7 @@ PALETTE: tuple[Colour, ...] = (
 GREY: Colour = (190, 190, 190)
 LARGEST = 4096  # pixels; no side is enlarged beyond
 BACKGROUND: Colour = (24, 26, 30)
+HEAT_OPACITY = 0.75  # where a map is hottest
 WEAKEST = 0.2  # of the opacity; a weight of 0 is still to be seen
 
 
@@ -101,6 +103,23 @@ def draw_borders(
     for x in (column * picture.width / width for column in columns if 0 < column < width):
         pen.line((x, 0, x, picture.height), (255, 255, 255), thick)
     return picture
+
+
+def heated(image: Tensor, heat: Tensor) -> Tensor:
+    """``image`` under a map of where something comes from: blue for little, red for most, the image itself for none.
+
+    Args:
+        image: (3, H, W), uint8 or float in [0, 1].
+        heat: (H, W) in [0, 1].
+
+    Returns:
+        (3, H, W) uint8.
+    """
+    pixels, heat = image.detach().cpu(), heat.detach().cpu().float()
+    pixels = pixels.clamp(0, 1) * 255 if pixels.is_floating_point() else pixels.float()
+    colour = torch.stack([(1.5 - (3.5 * heat - centre).abs()).clamp(0, 1) for centre in (3, 2, 1)])
+    opacity = HEAT_OPACITY * heat.sqrt()
+    return (pixels * (1 - opacity) + 255 * colour * opacity).round().byte()
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int, captions: Sequence[str] | None = None) -> Image.Image:

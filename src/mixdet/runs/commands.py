@@ -17,6 +17,7 @@ from mixdet.recipes.load import load_recipe
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.tiles import TilesPerObject, tiles_per_object
 from mixdet.runs.build import Data, build_dataset
+from mixdet.runs.explain import draw_grad_cams
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.infer import load_trained, write_detections
@@ -171,6 +172,40 @@ def preview(
         picture = draw_tiled(resolved, mixed_tiles, data, count)
     else:
         picture = draw_inputs(mixed_inputs(resolved, data, count), data.labeled.classes)
+    save_picture(picture, Path(out))
+    return Path(out)
+
+
+def gradcam(
+    models: Sequence[str | Path],
+    paths: Sequence[str | Path],
+    out: str | Path = "gradcam.png",
+    class_name: str | None = None,
+    rank: int = 1,
+    layer: str | None = None,
+    count: int = PREVIEW_COUNT,
+    device: str = "auto",
+) -> Path:
+    """Draw why detectors give a box its class, by Grad-CAM; the file written.
+
+    Args:
+        models: run folders or .safetensors files; the first one's detection is explained, by each.
+        paths: images, or folders that are searched for images.
+        out: picture to write.
+        class_name: of the detection; None for any.
+        rank: which detection of an image, from the best score.
+        layer: stage of the backbone or level of the pyramid; None for the last stage.
+        count: no more images than this are looked at.
+        device: "auto", "cpu" or "cuda".
+    """
+    there = join_world(device).device
+    names = [Path(model).name for model in models]
+    if len(set(names)) < len(names):
+        names = [str(model) for model in models]
+    trained = [(name, load_trained(Path(model), there)) for name, model in zip(names, models, strict=True)]
+    dataset = images_of_files([Path(p) for p in paths], classes=trained[0][1].card.classes)
+    shown = dataset.subset(range(min(count, len(dataset))))
+    picture = draw_grad_cams(trained, shown, class_name=class_name, rank=rank, layer=layer)
     save_picture(picture, Path(out))
     return Path(out)
 

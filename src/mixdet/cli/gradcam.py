@@ -1,0 +1,18 @@
+"""``mixdet gradcam``."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from mixdet.runs import commands
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw where detectors look."""
+    path = commands.gradcam(
+        [args.model, *args.beside], args.paths, args.out, args.class_name, args.rank, args.layer, args.count
+    )
+    Console().print(f"drawn in {path}", highlight=False, soft_wrap=True)
+    return 0
