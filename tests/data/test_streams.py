@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from itertools import islice
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 import pytest
 import torch
 
-from mixdet.data import DetectionDataset, FileImages
+from mixdet.data import DetectionDataset, FileImages, streams
 from mixdet.data.geometry import WeakView
 from mixdet.data.photometric import PhotometricView
 from mixdet.data.scenes import scenes
-from mixdet.data.streams import PackedBatch, PackedImages, evaluation_batches, stream_batches
+from mixdet.data.streams import PackedBatch, PackedImages, Workers, evaluation_batches, stream_batches
 from mixdet.data.strong import StrongView
 from mixdet.errors import MixdetError
 from mixdet.structures.boxes import transform_boxes
@@ -56,9 +57,18 @@ def same(a: PackedBatch, b: PackedBatch) -> bool:
     )
 
 
-def test_workers_change_nothing() -> None:
-    for here, there in zip(batches(8), batches(8, workers=2), strict=True):
+@pytest.mark.skipif("fork" not in get_all_start_methods(), reason="this platform does not fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork.* may lead to deadlocks:DeprecationWarning")
+@pytest.mark.parametrize("workers", [Workers(2, "spawn"), Workers(1, "fork"), Workers(2, "fork")])
+def test_workers_change_nothing(workers: Workers) -> None:
+    for here, there in zip(batches(8), batches(8, workers=workers), strict=True):
         assert same(here, there)
+
+
+def test_a_start_that_the_platform_has_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(MixdetError, match="worker_start: this platform has no 'fork'; use spawn"):
+        Workers(1, "fork")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -68,7 +78,7 @@ def test_an_image_that_cannot_be_read_is_named_by_any_number_of_workers(workers:
     rows: dict[str, list[object]] = {"image_index": [], "boxes": [], "labels": []}
     data = DetectionDataset.from_rows("broken", images, ("cat",), sizes=[(64, 64)], **rows)  # type: ignore[arg-type]
     with pytest.raises(MixdetError) as fault:
-        next(evaluation_batches(data, WeakView((48,), 64), batch_size=1, stride=32, workers=workers))
+        next(evaluation_batches(data, WeakView((48,), 64), batch_size=1, stride=32, workers=Workers(workers)))
     assert str(fault.value).startswith(f"{tmp_path / 'cut.jpg'}: the file is not an image")
     assert "Traceback" not in str(fault.value)
 
@@ -162,6 +172,6 @@ def test_a_view_may_have_a_geometry_of_its_own() -> None:
 def test_workers_change_nothing_of_a_view_with_its_own_geometry() -> None:
     own = StrongView(PhotometricView(), WeakView((40,), 80, 0.5))
     for here, there in zip(
-        batches(3, strong={"strong": own}), batches(3, strong={"strong": own}, workers=1), strict=True
+        batches(3, strong={"strong": own}), batches(3, strong={"strong": own}, workers=Workers(1)), strict=True
     ):
         assert same(here, there)

@@ -246,7 +246,7 @@ def test_not_under_torchrun(study: str, monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_the_digest_is_of_what_determines_the_result() -> None:
     recipe = load_recipe("lossmix_small")
-    for same in ("run.out=a", "run.device=cpu", "run.log_every=7", "data.workers=3"):
+    for same in ("run.out=a", "run.device=cpu", "run.log_every=7", "data.workers=3", "data.worker_start=fork"):
         assert digest(load_recipe("lossmix_small", [same])) == digest(recipe)
     for other in ("seed=1", "method.mix=half", "data.flip=0", "optim.lr=2", "evaluation.metric=voc12"):
         assert digest(load_recipe("lossmix_small", [other])) != digest(recipe)

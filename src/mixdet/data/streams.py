@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing import get_all_start_methods
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -191,6 +193,33 @@ class ShardSampler(Sampler[list[tuple[int, int]]]):
             step += 1
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Processes that read images, for each process that uses them. They change no batch.
+
+    Attributes:
+        count: how many; 0 reads in the process that asks.
+        start: "spawn" works everywhere; "fork" starts at once, but not on Windows, and a lock that another thread holds
+            at that moment is never opened in the worker.
+    """
+
+    count: int = 0
+    start: str = "spawn"
+
+    def __post_init__(self) -> None:
+        if self.start not in get_all_start_methods():
+            raise MixdetError(f"data.worker_start: this platform has no {self.start!r}; use spawn")
+
+    def settings(self) -> dict[str, Any]:
+        """Of a ``DataLoader``."""
+        if self.count == 0:
+            return {}
+        return {"num_workers": self.count, "multiprocessing_context": self.start, "worker_init_fn": _leave_at_once}
+
+
+HERE = Workers()
+
+
 def stream_batches(
     dataset: DetectionDataset,
     view: WeakView,
@@ -206,7 +235,7 @@ def stream_batches(
     seed: int,
     aspect_grouping: bool = True,
     balanced: bool = False,
-    workers: int = 0,
+    workers: Workers = HERE,
 ) -> Iterator[PackedBatch]:
     """An endless stream of shards: one ``PackedBatch`` for each of ``own_shards`` of each step.
 
@@ -227,7 +256,7 @@ def stream_batches(
         seed: of the run.
         aspect_grouping: landscape and portrait images in batches of their own.
         balanced: images of rare classes more often (``class_balanced``).
-        workers: loader processes; 0 reads in this one.
+        workers: loader processes.
     """
     size = batch_size // shards
     indices = class_balanced(dataset) if balanced else np.arange(len(dataset))
@@ -237,16 +266,14 @@ def stream_batches(
         ViewedImages(dataset, view, labeled, keyed_seed(seed, name, "view"), strong),
         batch_sampler=ShardSampler(plan, shards, own_shards, start),
         collate_fn=Collate(stride),
-        num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=_leave_at_once,
+        **workers.settings(),
     )
     return _batches(loader)
 
 
 def evaluation_batches(
-    dataset: DetectionDataset, view: WeakView, *, batch_size: int, stride: int, workers: int = 0
+    dataset: DetectionDataset, view: WeakView, *, batch_size: int, stride: int, workers: Workers = HERE
 ) -> Iterator[PackedBatch]:
     """All images of ``dataset`` once, in order, without annotations."""
     keys = [[(i, i) for i in range(s, min(s + batch_size, len(dataset)))] for s in range(0, len(dataset), batch_size)]
@@ -254,9 +281,7 @@ def evaluation_batches(
         ViewedImages(dataset, view, labeled=False, seed=0),
         batch_sampler=keys,
         collate_fn=Collate(stride),
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=_leave_at_once,
+        **workers.settings(),
     )
     return _batches(loader)
 

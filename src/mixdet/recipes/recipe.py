@@ -191,6 +191,8 @@ class DataSection(Section):
     """Labelled images with rare classes more often (repeat factor sampling)."""
     workers: Whole = 0
     """Processes that read images, for each training process; 0 reads in the training process."""
+    worker_start: Literal["spawn", "fork"] = "spawn"
+    """How they start; fork is faster and not for every platform."""
 
 
 class OptimSection(Section):

@@ -15,6 +15,7 @@ from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView, resized
 from mixdet.data.sources import open_dataset
 from mixdet.data.splits import labeled_subset, select_files
+from mixdet.data.streams import Workers
 from mixdet.data.unlabeled import left_out, open_unlabeled, shared
 from mixdet.detectors import DETECTORS, ROI_CLS_LOSSES, Ensemble, FasterRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
@@ -225,6 +226,11 @@ def build_schedule(recipe: Recipe) -> Schedule:
 def training_view(data: DataSection) -> WeakView:
     """The weak view of training images."""
     return WeakView(tuple(data.short_sides), data.long_side, data.flip, data.crop)
+
+
+def build_workers(data: DataSection) -> Workers:
+    """The processes that read images."""
+    return Workers(data.workers, data.worker_start)
 
 
 def input_sizes(dataset: DetectionDataset, section: DataSection) -> str:

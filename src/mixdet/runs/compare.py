@@ -23,6 +23,8 @@ from mixdet.runs.comparison import Entry, Result, read_results
 from mixdet.runs.folder import RunFolder
 from mixdet.training.spawn import spawn
 
+PROCESSES = ("workers", "worker_start")  # of data: who reads it, which changes no result
+
 
 def run_rows(
     title: str,
@@ -80,7 +82,7 @@ def digest(recipe: Recipe) -> str:
     Keys at their defaults do not count, so that a result stays known when a later release has more keys.
     """
     content = recipe.stated()
-    content["data"] = {key: value for key, value in content.get("data", {}).items() if key != "workers"}
+    content["data"] = {key: value for key, value in content.get("data", {}).items() if key not in PROCESSES}
     content.pop("run", None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

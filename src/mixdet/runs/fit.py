@@ -18,7 +18,7 @@ from mixdet.methods import Method
 from mixdet.recipes import notes as recipe_notes
 from mixdet.recipes.recipe import Recipe
 from mixdet.runs.baseline import Baseline, Gain
-from mixdet.runs.build import Data, build_detector, build_method, build_schedule, input_sizes
+from mixdet.runs.build import Data, build_detector, build_method, build_schedule, build_workers, input_sizes
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.journal import Journal
 from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, save_picture
@@ -259,7 +259,7 @@ class Run:
             long_side=data.test_long_side,
             device=self.world.device,
             batch_size=self.recipe.evaluation.batch_size,
-            workers=data.workers,
+            workers=build_workers(data),
         )
         return list(found)
 

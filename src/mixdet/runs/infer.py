@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mixdet.data.dataset import DetectionDataset
+from mixdet.data.streams import HERE, Workers
 from mixdet.evaluation import detections_to_coco
 from mixdet.recipes.ensemble import EnsembleSection
 from mixdet.recipes.recipe import DetectorSection
@@ -42,7 +43,7 @@ class Trained:
         """Detections of every image of ``dataset``, in its pixels; labels index ``card.classes``."""
         return list(self.stream(dataset, batch_size))
 
-    def stream(self, dataset: DetectionDataset, batch_size: int = 8, workers: int = 0) -> Iterator[Detections]:
+    def stream(self, dataset: DetectionDataset, batch_size: int = 8, workers: Workers = HERE) -> Iterator[Detections]:
         """``detect``, image by image."""
         return detect(
             self.detector,

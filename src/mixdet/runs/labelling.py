@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mixdet.data.dataset import DetectionDataset
+from mixdet.data.streams import HERE, Workers
 from mixdet.errors import MixdetError
 from mixdet.recipes.stage import LabelsSection
 from mixdet.runs.infer import Trained, write_detections
@@ -39,7 +40,7 @@ def label_images(
     world: World,
     console: Console,
     batch_size: int = 8,
-    workers: int = 0,
+    workers: Workers = HERE,
 ) -> tuple[int, int]:
     """Write the labels of a pool; the processes share the images.
 
@@ -84,7 +85,7 @@ def label_images(
 
 
 def _found(
-    labeler: Trained, pool: DetectionDataset, world: World, console: Console, batch_size: int, workers: int
+    labeler: Trained, pool: DetectionDataset, world: World, console: Console, batch_size: int, workers: Workers
 ) -> list[Detections]:
     """What a labeller finds in each image of the pool, in order; this process looks at its part of them."""
     part = pool.subset(np.arange(world.rank, len(pool), world.size))

@@ -16,7 +16,7 @@ from mixdet.evaluation import Evaluation, evaluate
 from mixdet.recipes.load import stage_recipes
 from mixdet.recipes.recipe import Recipe
 from mixdet.recipes.stage import StageSection
-from mixdet.runs.build import Data, build_dataset
+from mixdet.runs.build import Data, build_dataset, build_workers
 from mixdet.runs.ensemble import write_ensemble
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
@@ -112,7 +112,7 @@ def _label(stage: StageSection, own: Recipe, data: Data, world: World, console: 
     pool, out = data.of_stream("unlabeled"), root / LABELS / f"{stage.name}.json"
     if stage.labels is not None and world.shared(str(out.is_file())) != str(True):
         labelers = [load_trained(root / name, world.device) for name in stage.labels.by]
-        size, workers = own.evaluation.batch_size, own.data.workers
+        size, workers = own.evaluation.batch_size, build_workers(own.data)
         found = label_images(stage.labels, labelers, pool, data.labeled, out, world, console, size, workers)
         if world.is_first:
             console.print(

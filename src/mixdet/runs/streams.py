@@ -11,7 +11,7 @@ from mixdet.data.streams import PackedBatch, stream_batches
 from mixdet.data.strong import Augmentation, StrongView
 from mixdet.recipes.checks import unlabeled_batch
 from mixdet.recipes.recipe import PhotometricSection, RandAugmentSection, Recipe, StrongSection
-from mixdet.runs.build import Data, training_view
+from mixdet.runs.build import Data, build_workers, training_view
 from mixdet.structures import Stream
 
 
@@ -45,7 +45,7 @@ def open_stream(
         seed=recipe.seed,
         aspect_grouping=section.aspect_grouping,
         balanced=section.class_balanced and stream.name != "unlabeled",
-        workers=section.workers,
+        workers=build_workers(section),
     )
 
 

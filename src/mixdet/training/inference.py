@@ -8,7 +8,7 @@ import torch
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView, to_original
-from mixdet.data.streams import evaluation_batches
+from mixdet.data.streams import HERE, Workers, evaluation_batches
 from mixdet.structures import Detections, Detector, as_module
 
 
@@ -21,7 +21,7 @@ def detect(
     long_side: int,
     device: torch.device,
     batch_size: int = 8,
-    workers: int = 0,
+    workers: Workers = HERE,
 ) -> Iterator[Detections]:
     """Detections of every image of ``dataset`` in order, in the pixels of the original images, on the CPU.
 
