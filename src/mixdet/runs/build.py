@@ -12,7 +12,7 @@ import numpy as np
 from mixdet.data.check import check_images
 from mixdet.data.coco import read_labels
 from mixdet.data.dataset import DetectionDataset
-from mixdet.data.geometry import WeakView, resized
+from mixdet.data.geometry import WeakView
 from mixdet.data.sources import open_dataset
 from mixdet.data.splits import labeled_subset, select_files
 from mixdet.data.streams import Workers
@@ -231,20 +231,6 @@ def training_view(data: DataSection) -> WeakView:
 def build_workers(data: DataSection) -> Workers:
     """The processes that read images."""
     return Workers(data.workers, data.worker_start)
-
-
-def input_sizes(dataset: DetectionDataset, section: DataSection) -> str:
-    """How large images and boxes are once they are cut to size: what the choice of ``data.short_sides`` comes to."""
-    height, width = (int(side) for side in np.median(dataset.sizes, axis=0))
-    shorts = min(section.short_sides), max(section.short_sides)
-    small, large = (resized(height, width, short, section.long_side) for short in shorts)
-    text = f"images of {width} x {height} pixels (median) are trained at {small[1]} x {small[0]}"
-    if large != small:
-        text += f" to {large[1]} x {large[0]}"
-    if len(dataset.boxes):
-        sides = np.sqrt((dataset.boxes[:, 2:] - dataset.boxes[:, :2]).prod(axis=1))
-        text += f"; the median box has a side of {np.median(sides) * small[0] / height:.0f} pixels there"
-    return text
 
 
 def _sampler(section: BetaLam | UniformLam | FixedLam) -> Sampler:

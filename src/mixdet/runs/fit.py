@@ -15,11 +15,11 @@ from mixdet.data.streams import PackedBatch
 from mixdet.errors import MixdetError, NotFinite
 from mixdet.evaluation import Evaluation, evaluate
 from mixdet.methods import Method
-from mixdet.recipes import notes as recipe_notes
 from mixdet.recipes.recipe import Recipe
 from mixdet.runs.baseline import Baseline, Gain
-from mixdet.runs.build import Data, build_detector, build_method, build_schedule, build_workers, input_sizes
+from mixdet.runs.build import Data, build_detector, build_method, build_schedule, build_workers
 from mixdet.runs.folder import RunFolder
+from mixdet.runs.introduction import NOTE, introduction
 from mixdet.runs.journal import Journal
 from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, save_picture
 from mixdet.runs.signals import StopRequest
@@ -109,7 +109,6 @@ class Run:
         self.optimizer = build_optimizer(
             method, optim.name, lr=lr, momentum=optim.momentum, weight_decay=optim.weight_decay
         )
-        self.lr = lr
         self.best: dict[str, dict[str, Any]] = {}
         self.rollbacks = 0
         self.evaluated: tuple[int, dict[str, Evaluation]] = (-1, {})
@@ -117,7 +116,8 @@ class Run:
         metrics = None if folder is None else folder.metrics
         self.baseline = Baseline(recipe, folder) if recipe.run.baseline and folder is not None else None
         self.journal = Journal(recipe, data.labeled, world, console, self.start, metrics, state)
-        self.notes = (*complaints, *data.notes, *recipe_notes(recipe))
+        for line in complaints:
+            self.journal.say(line, NOTE)
 
     def go(self) -> FitResult:
         """Train to the end, or to a signal; whatever ends it early ends the baseline too."""
@@ -129,7 +129,9 @@ class Run:
             raise
 
     def _go(self) -> FitResult:
-        self._introduce()
+        root = None if self.folder is None else self.folder.root
+        for line, style in introduction(self.recipe, self.data, self.world, root, self.start):
+            self.journal.say(line, style)
         with StopRequest(self.world) as stop, self.journal:
             self._reached(self.start)
 
@@ -204,24 +206,6 @@ class Run:
         self.best, self.rollbacks = checkpoint.notes["best"], checkpoint.notes["rollbacks"]
         complaints = [f"{line}; going on from step {checkpoint.step}" for line in complaints]
         return checkpoint.step, complaints, checkpoint.notes["journal"]
-
-    def _introduce(self) -> None:
-        recipe, data, say = self.recipe, self.data, self.journal.say
-        for note in self.notes:
-            say(note, "yellow")
-        say(
-            f"{data.labeled.name}: {len(data.labeled)} images, {len(data.labeled.labels)} boxes, "
-            f"{len(data.labeled.classes)} classes; {recipe.detector.body}, preset {recipe.detector.preset}, "
-            f"weights {recipe.detector.weights}; {self.world.size} x {self.world.device}"
-        )
-        if data.unlabeled is not None:
-            say(f"{data.unlabeled.name}: {len(data.unlabeled)} unlabelled images, none of them a labelled one")
-        say(input_sizes(data.labeled, recipe.data))
-        reference = recipe.optim.reference_batch_size
-        rule = f" ({recipe.optim.lr:g} for a batch of {reference}, linear rule)" if reference else ""
-        say(f"learning rate {self.lr:g} for a batch of {recipe.data.batch_size}{rule}")
-        if self.folder is not None:
-            say(f"run folder {self.folder.root}" + (f", going on from step {self.start}" if self.start else ""))
 
     def _streams(self) -> dict[str, Iterator[PackedBatch]]:
         """This process's shards of each stream."""
