@@ -97,6 +97,16 @@ def test_within_an_object_only_its_pixels_move() -> None:
     assert torch.equal(after.affines, before.affines)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "box", [[WIDTH - 0.4, 3, WIDTH, 9], [3, HEIGHT - 0.4, 9, HEIGHT], [0, 0, 0.3, 0.3], [4.5, 4.5, 4.6, 4.6]]
+)
+def test_an_object_of_half_a_pixel_has_a_pixel(box: list[float]) -> None:
+    before = batch([box])
+    after = drawn(within=torch.tensor([0.0]), affine=torch.tensor([[0.5, 0, 0, 0]])).apply(before)
+    assert (after.images != before.images).any(1).sum() <= 9
+    assert after.images.isfinite().all()
+
+
 def test_an_image_that_would_lose_all_its_objects_stays_as_it_is() -> None:
     before = batch([[0.0, 0, 3, 40]])
     squares = drawn().squares.clone()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from mixdet.data import DetectionDataset, FileImages, streams
 from mixdet.data.geometry import WeakView
@@ -15,6 +16,7 @@ from mixdet.data.photometric import PhotometricView
 from mixdet.data.scenes import scenes
 from mixdet.data.streams import PackedBatch, PackedImages, Workers, evaluation_batches, stream_batches
 from mixdet.data.strong import StrongView
+from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
 from mixdet.structures.boxes import transform_boxes
 
@@ -63,6 +65,26 @@ def same(a: PackedBatch, b: PackedBatch) -> bool:
 def test_workers_change_nothing(workers: Workers) -> None:
     for here, there in zip(batches(8), batches(8, workers=workers), strict=True):
         assert same(here, there)
+
+
+def test_an_unlabelled_image_that_cannot_be_read_has_a_stand_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(4):
+        Image.fromarray(DATA.image(index).permute(1, 2, 0).numpy()).save(tmp_path / f"{index}.png")
+    settings = {"labeled": False, "name": "unlabeled", "shards": 1, "own_shards": range(1)}
+    read = {}
+    for broken in (False, True):
+        if broken:
+            (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:200])  # its header is whole
+        data = open_unlabeled(str(tmp_path))
+        assert len(data) == 4
+        stream = stream_batches(data, WeakView((48,), 64), batch_size=4, start=0, stride=32, seed=7, **settings)  # type: ignore[arg-type]
+        read[broken] = [batch.weak.names for batch in islice(stream, 3)]
+    assert read[True] == [["2.png" if name == "1.png" else name for name in names] for names in read[False]]
+    said = capsys.readouterr().err
+    assert said.count("another unlabelled image stands in for it") == 1
+    assert said.startswith(f"mixdet: {tmp_path / '1.png'}: ")
 
 
 def test_a_start_that_the_platform_has_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

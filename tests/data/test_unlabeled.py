@@ -133,6 +133,23 @@ def test_defects_in_one_line(tmp_path: Path, path: str, line: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("way", ["folder", "list"])
+def test_files_that_are_no_images_are_passed_over_and_counted(pool: Path, tmp_path: Path, way: str) -> None:
+    whole = open_unlabeled(str(pool))
+    (pool / "deep" / "empty.jpg").write_bytes(b"")
+    (pool / "text.png").write_text("hello")
+    path = pool
+    if way == "list":
+        path = tmp_path / "list.txt"
+        names = [whole.images.name(i) for i in range(len(whole))]
+        path.write_text("\n".join(str(pool / name) for name in (*names, "deep/empty.jpg", "text.png")))
+    found = open_unlabeled(str(path))
+    assert found.fingerprint() == whole.fingerprint()
+    (note,) = found.notes
+    assert note.startswith(f"{path.name}: 2 of 5 unlabelled images cannot be read and were passed over: ")
+    assert "deep/empty.jpg" in note or "text.png" in note
+
+
 def test_images_goes_with_a_list_only(pool: Path) -> None:
     with pytest.raises(MixdetError, match="goes with a list of images only"):
         open_unlabeled(str(pool), "elsewhere")

@@ -22,6 +22,7 @@ from mixdet.data.light_augment import LightAugmentView
 from mixdet.data.photometric import PhotometricView
 from mixdet.data.rand_augment import RandAugmentView
 from mixdet.data.splits import SplitRule
+from mixdet.data.streams import WorkerStart
 from mixdet.detectors import BODIES, DETECTORS, MIXED_TERMS, ROI_CLS_LOSSES, FasterRCNN, TwoHeadRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors.backbones import NORMS
@@ -218,6 +219,7 @@ def test_view_and_policies() -> None:
         (TilesSection, "mode", get_args(TileMode)),
         (DecaySection, "ramp", get_args(Ramp)),
         (SourceSection, "fraction_rule", get_args(SplitRule)),
+        (DataSection, "worker_start", get_args(WorkerStart)),
         (EvaluationSection, "metric", get_args(MetricName)),
         (ScheduleSection, "name", get_args(inspect.signature(Schedule, eval_str=True).parameters["name"].annotation)),
         (
@@ -235,7 +237,7 @@ def test_every_choice_of_a_recipe_is_among_those_above() -> None:
     """No word list of the schema goes untested: lists here, or names of sections and policies elsewhere."""
     tested = {"body", "preset", "norm", "mixed_terms", "roi_cls_loss", "input", "supervision", "per", "pairing", "mix"}
     tested |= {"metric", "crowd", "difficult", "mix_labeled", "mix_unlabeled", "labeled_views", "mode", "ramp"}
-    tested |= {"fraction_rule"}
+    tested |= {"fraction_rule", "worker_start"}
     other = {"name", "device", "precision", "select_by"}  # of sections, torch, and numbers that checks looks at
     found: set[str] = set()
     todo = [Recipe]

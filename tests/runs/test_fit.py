@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mixdet.detectors import TwoHeadRCNN
 from mixdet.errors import MixdetError
 from mixdet.runs import commands
 from mixdet.runs.infer import load_trained
+from mixdet.structures import Step
 from mixdet.training.checkpoint import latest_checkpoint
 from recipes_for_tests import quick_recipe
 
@@ -77,6 +79,54 @@ def test_a_run_goes_back_to_its_last_checkpoint_at_half_the_rate(
     assert rates[5] == pytest.approx(1e-3 / 4)
     checkpoint, _ = latest_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint.notes["rollbacks"] == 2
+
+
+def _nan_gradient_at(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
+    """The n-th losses of the RoI head are what they are, and their gradients are not numbers."""
+    from mixdet.detectors.roi import RoIHeads
+    from mixdet.structures import Losses
+
+    losses, count = RoIHeads.losses, iter(range(10**6))
+
+    def spoiled(*args: Any) -> Losses:
+        found: Losses = losses(*args)
+        infinite_slope = 0 * (0 * args[1][0]).abs().sum().sqrt()  # 0, and 0 times infinity backward
+        return found.merge(Losses({"roi_cls": infinite_slope})) if next(count) in calls else found
+
+    monkeypatch.setattr(RoIHeads, "losses", spoiled)
+
+
+@pytest.mark.parametrize("clip", ["null", "10"])
+def test_a_gradient_that_is_not_finite_reaches_neither_student_nor_teacher(
+    clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _nan_gradient_at(monkeypatch, 3)
+    words = (f"optim.clip_norm={clip}", "method.ema_decay=0.5", "run.checkpoint_every=1", "run.rollbacks=1")
+    assert commands.train(quick_recipe(tmp_path / "run", *words, "schedule.steps=5")).step == 5
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    (alarm,) = [line["alarm"] for line in lines if "alarm" in line]
+    assert alarm.startswith("step 4: gradient norm is nan although the losses are finite")
+    assert "back at step 3" in alarm
+    state = latest_checkpoint(tmp_path / "run" / "checkpoints")[0].method
+    assert all(value.isfinite().all() for value in state.values())
+    assert all(line["gradient_norm"] > 0 for line in lines if "loss" in line)
+
+
+def test_parameters_that_are_not_finite_are_never_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mixdet.methods import Supervised
+
+    after_step = Supervised.after_step
+
+    def overflowed(method: Supervised, step: Step) -> None:
+        if step.index == 2:
+            with torch.no_grad():
+                next(method.student.parameters()).fill_(float("inf"))  # type: ignore[attr-defined]
+        after_step(method, step)
+
+    monkeypatch.setattr(Supervised, "after_step", overflowed)
+    with pytest.raises(MixdetError, match=r"step 3: parameter student\..* is not finite; lower optim.lr"):
+        commands.train(quick_recipe(tmp_path / "run", "run.checkpoint_every=1", "schedule.steps=5"))
+    assert latest_checkpoint(tmp_path / "run" / "checkpoints")[0].step == 2
 
 
 @pytest.mark.parametrize(("bad", "step"), [((1, 2, 3, 4), 2), ((0,), 1)])  # the second has nothing to go back to

@@ -153,21 +153,26 @@ def check_images(dataset: DetectionDataset, *, decode: bool = False) -> None:
     Raises:
         MixdetError: for the first defect, with the number of images that have one.
     """
+    if found := image_defects(dataset, decode=decode):
+        index, line = next(iter(found.items()))
+        more = f" (and {len(found) - 1} more images with a defect)" if len(found) > 1 else ""
+        raise MixdetError(f"{dataset.name}: image {dataset.image_ids[index]}: {line}{more}")
+
+
+def image_defects(dataset: DetectionDataset, *, decode: bool = False) -> dict[int, str]:
+    """What ``check_images`` would refuse: place in ``dataset`` -> a line."""
     source, positions = dataset.images, np.arange(len(dataset))
     if isinstance(source, SelectedImages):
         positions, source = source.indices, source.source
     if not isinstance(source, FileImages):
-        return
-    first, count, root = "", 0, os.path.realpath(source.root)
+        return {}
+    found, root = dict[int, str](), os.path.realpath(source.root)
     for i, position in enumerate(positions):
         try:
             _check_file(root, source.path(int(position)), dataset.sizes[i], decode)
         except MixdetError as fault:
-            first = first or f"{dataset.name}: image {dataset.image_ids[i]}: {fault}"
-            count += 1
-    if count:
-        more = f" (and {count - 1} more images with a defect)" if count > 1 else ""
-        raise MixdetError(f"{first}{more}")
+            found[i] = str(fault)
+    return found
 
 
 def _check_file(root: str, path: str, size: NDArray[np.int32], decode: bool) -> None:

@@ -102,7 +102,8 @@ class RandAugmented:
         elif known is not None and bool((~known.ignored).any()):
             boxes = known.boxes[~known.ignored].round().long()
             x1, y1, x2, y2 = boxes[int(self.within[i] * len(boxes))].tolist()
-            x2, y2 = min(max(x2, x1 + 1), width), min(max(y2, y1 + 1), height)
+            x1, y1 = min(x1, width - 1), min(y1, height - 1)  # a box of half a pixel at the edge rounds to nothing
+            x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
             image = image.clone()
             part = image[:, y1:y2, x1:x2]
             part.copy_(warp(part, affine_about((0, 0, x2 - x1, y2 - y1), self.affine[i].tolist())))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import get_all_start_methods
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -110,16 +111,32 @@ class ViewedImages(Dataset[Example | MixdetError]):
         labeled: bool,
         seed: int,
         strong: Mapping[str, StrongView] = MappingProxyType({}),
+        substitute: bool = False,
     ) -> None:
         self.dataset = dataset
         self.view = view
         self.labeled = labeled
         self.seed = seed
         self.strong = dict(strong)
+        self.substitute = substitute
+        self.unreadable: set[int] = set()
 
     def __getitem__(self, key: tuple[int, int]) -> Example | MixdetError:
-        """Views of one image, or why there are none; ``key`` is (position in the stream, index in the data set)."""
+        """Views of one image, or why there are none; ``key`` is (position in the stream, index in the data set).
+
+        With ``substitute`` the next image that is readable stands in for one that is not, and a line on stderr says so.
+        """
         position, index = key
+        found = self._viewed(position, index)
+        if isinstance(found, Example) or not self.substitute:
+            return found
+        if index not in self.unreadable:
+            self.unreadable.add(index)
+            print(f"mixdet: {found}; another unlabelled image stands in for it", file=sys.stderr)
+        others = (self._viewed(position, (index + n) % len(self.dataset)) for n in range(1, len(self.dataset)))
+        return next((other for other in others if isinstance(other, Example)), found)
+
+    def _viewed(self, position: int, index: int) -> Example | MixdetError:
         instances = self.dataset.instances(index) if self.labeled else None
         try:
             image = self.dataset.image(index)
@@ -193,6 +210,9 @@ class ShardSampler(Sampler[list[tuple[int, int]]]):
             step += 1
 
 
+WorkerStart = Literal["spawn", "fork"]
+
+
 @dataclass(frozen=True)
 class Workers:
     """Processes that read images, for each process that uses them. They change no batch.
@@ -204,7 +224,7 @@ class Workers:
     """
 
     count: int = 0
-    start: str = "spawn"
+    start: WorkerStart = "spawn"
 
     def __post_init__(self) -> None:
         if self.start not in get_all_start_methods():
@@ -263,7 +283,7 @@ def stream_batches(
     groups: list[NDArray[np.int64]] = aspect_groups(dataset.sizes, size, indices) if aspect_grouping else [indices]
     plan = BatchPlan(groups, size, keyed_seed(seed, name, "plan"))
     loader = DataLoader(
-        ViewedImages(dataset, view, labeled, keyed_seed(seed, name, "view"), strong),
+        ViewedImages(dataset, view, labeled, keyed_seed(seed, name, "view"), strong, substitute=not labeled),
         batch_sampler=ShardSampler(plan, shards, own_shards, start),
         collate_fn=Collate(stride),
         pin_memory=torch.cuda.is_available(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def open_unlabeled(path: str, images: str | None = None) -> DetectionDataset:
             "(mixdet split writes one)"
         )
     if is_voc(path) and not place.is_dir():
-        return images_of_files(voc_images(path), name=os.path.basename(path))
+        return images_of_files(voc_images(path), name=os.path.basename(path), skip_unreadable=True)
     if (place / "JPEGImages").is_dir() and (place / "ImageSets").is_dir():
         raise MixdetError(
             f"{quoted(path)}: is a VOC folder, with masks beside its photographs; name a split, as in "
@@ -53,9 +54,11 @@ def open_unlabeled(path: str, images: str | None = None) -> DetectionDataset:
         )
     if place.suffix.lower() == ".txt" and not place.is_dir():
         return images_of_files(
-            _listed(place, Path(images) if images else Path(os.path.realpath(place)).parent), name=place.name
+            _listed(place, Path(images) if images else Path(os.path.realpath(place)).parent),
+            name=place.name,
+            skip_unreadable=True,
         )
-    return images_of_files([place], name=place.name or path)
+    return images_of_files([place], name=place.name or path, skip_unreadable=True)
 
 
 def images_of_files(
@@ -64,6 +67,7 @@ def images_of_files(
     name: str = "images",
     classes: Sequence[str] = (),
     category_ids: Sequence[int] | None = None,
+    skip_unreadable: bool = False,
 ) -> DetectionDataset:
     """Image files, and all image files below folders, as a data set without annotations.
 
@@ -72,6 +76,7 @@ def images_of_files(
         name: of the data set.
         classes: K names, where what is found in the images will be written down.
         category_ids: their ids in files.
+        skip_unreadable: leave files that are no images out, and say so in a note, unless none is one.
 
     Raises:
         MixdetError: a path that does not exist, a folder without images, a file that is no image.
@@ -88,10 +93,26 @@ def images_of_files(
         else:
             raise MixdetError(f"{quoted(path)}: no such file or folder; give images, or folders of images")
     unique = list(dict.fromkeys(os.path.abspath(file) for file in files))
-    root = os.path.commonpath([os.path.dirname(file) for file in unique])
-    source = FileImages.from_names(root, [os.path.relpath(file, root) for file in unique])
-    sizes = np.array([image_size(file) for file in unique], np.int32)
-    return _without_annotations(name, source, sizes, classes, category_ids)
+    sizes, faults = dict[str, tuple[int, int]](), list[MixdetError]()
+    for file in unique:
+        try:
+            sizes[file] = image_size(file)
+        except MixdetError as fault:
+            faults.append(fault)
+    if faults and not (sizes and skip_unreadable):
+        raise faults[0]
+    root = os.path.commonpath([os.path.dirname(file) for file in sizes])
+    source = FileImages.from_names(root, [os.path.relpath(file, root) for file in sizes])
+    dataset = _without_annotations(name, source, np.array([*sizes.values()], np.int32), classes, category_ids)
+    return passed_over(dataset, len(unique), [str(fault) for fault in faults])
+
+
+def passed_over(dataset: DetectionDataset, count: int, lines: Sequence[str]) -> DetectionDataset:
+    """``dataset`` with a note that of ``count`` images so many were not readable; ``lines`` says of each why."""
+    if not lines:
+        return dataset
+    note = f"{dataset.name}: {len(lines)} of {count} unlabelled images cannot be read and were passed over: {lines[0]}"
+    return replace(dataset, notes=(*dataset.notes, note))
 
 
 def left_out(dataset: DetectionDataset, others: DetectionDataset) -> DetectionDataset:

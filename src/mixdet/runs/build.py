@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mixdet.data.check import check_images
+from mixdet.data.check import check_images, image_defects
 from mixdet.data.coco import read_labels
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView
 from mixdet.data.sources import open_dataset
 from mixdet.data.splits import labeled_subset, select_files
 from mixdet.data.streams import Workers
-from mixdet.data.unlabeled import left_out, open_unlabeled, shared
+from mixdet.data.unlabeled import left_out, open_unlabeled, passed_over, shared
 from mixdet.detectors import DETECTORS, ROI_CLS_LOSSES, Ensemble, FasterRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.errors import MixdetError
@@ -60,13 +60,12 @@ def build_dataset(section: SourceSection) -> DetectionDataset:
         dataset = dataset.subset(chosen)
     if len(dataset) == 0:
         raise MixdetError(f"{section.path}: no images; give a data set with at least one")
-    _check_files(dataset)
+    check_images(dataset, decode=_is_small(dataset))
     return dataset
 
 
-def _check_files(dataset: DetectionDataset) -> None:
-    pixels = int(dataset.sizes.astype(np.int64).prod(axis=1).sum())
-    check_images(dataset, decode=pixels <= DECODED_FIRST)
+def _is_small(dataset: DetectionDataset) -> bool:
+    return int(dataset.sizes.astype(np.int64).prod(axis=1).sum()) <= DECODED_FIRST
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +133,10 @@ def build_pool(section: PoolSection, labeled: DetectionDataset) -> DetectionData
         raise MixdetError(
             f"data.unlabeled={section.path}: all {len(pool)} images are labelled ones (data.labeled); give more images"
         )
-    _check_files(rest)
-    return rest
+    defects = image_defects(rest, decode=_is_small(rest))
+    if len(defects) == len(rest):
+        raise MixdetError(f"data.unlabeled={section.path}: no image is readable: {next(iter(defects.values()))}")
+    return passed_over(rest.subset([i for i in range(len(rest)) if i not in defects]), len(rest), [*defects.values()])
 
 
 def _measured_on(labeled: DetectionDataset, name: str, section: SourceSection | None) -> DetectionDataset | None:

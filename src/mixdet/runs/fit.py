@@ -256,6 +256,8 @@ class Run:
         self.baseline.reached(step, self.method, self.optimizer, self.data.fingerprints(), self.best)
 
     def _checkpoint(self, step: int) -> None:
+        if spoiled := next((name for name, p in self.method.named_parameters() if not p.isfinite().all()), None):
+            raise NotFinite(f"step {step}: parameter {spoiled} is not finite; lower optim.lr, or set optim.clip_norm")
         if self.folder is not None:
             notes = {
                 "best": self.best,

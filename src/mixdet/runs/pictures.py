@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from mixdet.data.dataset import DetectionDataset
@@ -18,7 +17,7 @@ from mixdet.recipes.recipe import Recipe
 from mixdet.reports.drawing import contact_sheet, draw_borders, draw_detections, draw_instances
 from mixdet.runs.build import Data, build_mix
 from mixdet.runs.streams import open_stream
-from mixdet.structures import Batch, Detections, Stream, keyed_generator
+from mixdet.structures import Batch, Detections, Instances, Stream, keyed_generator
 
 COLUMNS = 4
 SHOWN_SCORE = 0.3
@@ -54,10 +53,7 @@ def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Ba
 
 def draw_inputs(batch: Batch, classes: Sequence[str]) -> Image.Image:
     """A contact sheet of a batch: each box as strong as its share."""
-    pictures = [
-        draw_instances(image[:, : size[0], : size[1]], instances, classes)
-        for image, instances, size in zip(batch.images, batch.labels, batch.sizes.tolist(), strict=True)
-    ]
+    pictures = [_drawn(batch, i, classes, boxes=True) for i in range(len(batch))]
     captions = [" + ".join(sorted(Path(name).name for name in ids)) for ids in batch.ids]
     return contact_sheet(pictures, min(COLUMNS, len(pictures)), captions)
 
@@ -82,28 +78,27 @@ def draw_tiled(recipe: Recipe, tiles_section: TilesSection, data: Data, count: i
     captions: list[str] = []
     for step, packed in enumerate(stream):
         both = packed.to_views("cpu", packed.weak.images.new_zeros(3).float())
-        tiles = tile_mix.draw(both.weak.images.shape, stride, keyed_generator(recipe.seed, step, 0, "method"))
         fed = both.weak if not recipe.method.unlabeled and recipe.method.views == "weak" else both.strong
+        tiles = tile_mix.draw(fed.images.shape, stride, keyed_generator(recipe.seed, step, 0, "method"))
         mixed = fed.images if tiles is None else mix_tiles(fed.images, tiles)
-        canvas = both.weak.canvas
-        cuts = [tile_borders(side, tile_mix.num_tiles, stride, tile_mix.mode) for side in canvas]
+        cuts = [tile_borders(side, tile_mix.num_tiles, stride, tile_mix.mode) for side in fed.canvas]
         for i in range(min(len(mixed), count - len(pictures) // 3)):
-            height, width = both.weak.sizes[i].tolist()
-            instances, nothing = both.weak.labels[i], both.weak.labels[i].select(torch.zeros(0, dtype=torch.int64))
-            tiled = draw_instances(mixed[i][:, :height, :width], instances, classes)
-            if tiles is not None:
-                tiled = draw_borders(tiled, cuts[0], cuts[1], (height, width))
-            name = ", ".join(sorted(Path(n).name for n in both.weak.ids[i]))
-            pictures += [
-                draw_instances(both.weak.images[i][:, :height, :width], instances, classes),
-                draw_instances(both.strong.images[i][:, :height, :width], nothing, classes),
-                tiled,
-            ]
+            pictures += [_drawn(both.weak, i, classes, boxes=True), _drawn(both.strong, i, classes, boxes=False)]
+            height, width = fed.sizes[i].tolist()
+            tiled = draw_instances(mixed[i, :, :height, :width], fed.labels[i], classes)
+            pictures.append(tiled if tiles is None else draw_borders(tiled, cuts[0], cuts[1], (height, width)))
+            name = ", ".join(sorted(Path(n).name for n in fed.ids[i]))
             last = "not mixed (method.tiles.p)" if tiles is None else "mixed tiles; boxes of the un-mixed features"
             captions += [name, "strong view", last]
         if len(pictures) >= 3 * count:
             break
     return contact_sheet(pictures, 3, captions)
+
+
+def _drawn(batch: Batch, index: int, classes: Sequence[str], *, boxes: bool) -> Image.Image:
+    height, width = batch.sizes[index].tolist()
+    instances = batch.labels[index] if boxes else Instances.empty()
+    return draw_instances(batch.images[index, :, :height, :width], instances, classes)
 
 
 def draw_found(

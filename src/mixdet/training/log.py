@@ -139,7 +139,7 @@ class Window:
 
     def record(self) -> dict[str, object]:
         """The line of metrics.jsonl."""
-        norms = [r.gradient_norm for r in self.reports if r.gradient_norm is not None]
+        norms = [r.gradient_norm for r in self.reports]
         record: dict[str, object] = {"step": self.step, "lr": self.lr, **folded(self.values)}
         if norms:
             record["gradient_norm"] = sum(norms) / len(norms)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mixdet.data.streams import PackedBatch
 from mixdet.errors import NotFinite
@@ -29,7 +29,7 @@ class StepReport:
         values: loss terms, their sum "loss", and notes, averaged over this process's shards; a note that is a vector as
             ``name[0]``, ``name[1]`` ...
         lr: learning rate of the first parameter group.
-        gradient_norm: before clipping; None without clipping.
+        gradient_norm: before any clipping.
         images: images seen by all processes together.
         seconds: of the step; ``waiting`` of them for data.
     """
@@ -37,7 +37,7 @@ class StepReport:
     step: int
     values: dict[str, float]
     lr: float
-    gradient_norm: float | None
+    gradient_norm: float
     images: int
     seconds: float
     waiting: float
@@ -111,7 +111,7 @@ def train(
                 _collect(values, losses, views, index, len(own))
                 (losses.total * (world.size / shards)).backward()
             images += world.size * sum(len(p.weak.names) for p in packed.values())
-        norm = None if clip_norm is None else _clipped(parameters, clip_norm, index)
+        norm = _clipped(parameters, clip_norm, index)
         optimizer.step()
         method.after_step(step)
         seconds = time.perf_counter() - began
@@ -122,11 +122,16 @@ def train(
     return schedule.steps
 
 
-def _clipped(parameters: list[torch.Tensor], clip_norm: float, index: int) -> float:
-    """The gradient's norm before clipping; stops the run before one that is not finite spoils the parameters."""
-    norm = float(clip_grad_norm_(parameters, clip_norm))
-    if not math.isfinite(norm):
-        raise NotFinite(f"step {index + 1}: gradient norm is {norm} although the losses are finite; lower optim.lr")
+def _clipped(parameters: list[torch.Tensor], clip_norm: float | None, index: int) -> float:
+    """The gradient's norm before clipping; stops the run before one that is not finite spoils student and teacher."""
+    total = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if not math.isfinite(norm := float(total)):
+        raise NotFinite(
+            f"step {index + 1}: gradient norm is {norm} although the losses are finite; lower optim.lr, or set "
+            "optim.clip_norm"
+        )
+    if clip_norm is not None:
+        clip_grads_with_norm_(parameters, clip_norm, total)
     return norm
 
 

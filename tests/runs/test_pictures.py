@@ -1,0 +1,85 @@
+"""What ``mixdet preview`` shows of mixed tiles is what the student is fed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mixdet.cli.main import main
+from mixdet.runs import pictures
+from mixdet.runs.build import Data
+from mixdet.runs.pictures import draw_tiled
+from mixdet.runs.streams import open_stream
+from mixdet.structures import Instances, Stream
+from recipes_for_tests import QUICK, quick_recipe
+
+OWN = ("data.strong={name: photometric, own_geometry: true}", "data.short_sides=[32, 64, 96]", "data.batch_size=8")
+
+
+def drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, *words: str
+) -> tuple[list[tuple[Tensor, Instances]], list[Image.Image], list[Any]]:
+    """(image, instances) of every picture on the sheet, the pictures that got borders, and the views as they were."""
+    seen: list[tuple[Tensor, Instances]] = []
+    bordered: list[Image.Image] = []
+    draw_instances, draw_borders = pictures.draw_instances, pictures.draw_borders
+
+    def keep(image: Tensor, instances: Instances, classes: Any) -> Image.Image:
+        seen.append((image, instances))
+        return draw_instances(image, instances, classes)
+
+    def lined(picture: Image.Image, *where: Any) -> Image.Image:
+        bordered.append(picture)
+        return draw_borders(picture, *where)
+
+    monkeypatch.setattr(pictures, "draw_instances", keep)
+    monkeypatch.setattr(pictures, "draw_borders", lined)
+    recipe = quick_recipe(tmp_path, "method={name: mum}", "data.unlabeled=scenes:photo/train,count=16,size=96", *words)
+    data = Data.open(recipe, measured=False)
+    section = recipe.method.mixed_tiles()
+    assert section is not None
+    draw_tiled(recipe, section, data, count)
+    stream = Stream("labeled", labeled=True, views=("strong",))
+    packed = next(open_stream(recipe, data, stream, own_shards=range(1), start=0, stride=32))
+    views = packed.to_views("cpu", torch.zeros(3))
+    return seen, bordered, [views.weak, views.strong]
+
+
+@pytest.mark.parametrize("words", [(), OWN])
+def test_a_row_is_the_image_its_strong_view_and_the_mixed_tiles_with_the_boxes_to_be_found(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, bordered, (weak, strong) = drawn(tmp_path, monkeypatch, 4, *words)
+    assert len(seen) == 12
+    assert len(bordered) == 4
+    for i in range(4):
+        (image, boxes), (erased, nothing), (tiled, wanted) = seen[3 * i : 3 * i + 3]
+        height, width = weak.sizes[i].tolist()
+        assert torch.equal(image, weak.images[i, :, :height, :width])
+        assert torch.equal(boxes.boxes, weak.labels[i].boxes)
+        height, width = strong.sizes[i].tolist()
+        assert torch.equal(erased, strong.images[i, :, :height, :width])
+        assert len(nothing) == 0
+        assert tiled.shape == erased.shape
+        assert torch.equal(wanted.boxes, strong.labels[i].boxes)
+    assert any(not torch.equal(seen[3 * i + 1][0], seen[3 * i + 2][0]) for i in range(4))
+
+
+def test_without_mixing_the_third_picture_is_the_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, bordered, _ = drawn(tmp_path, monkeypatch, 3, *OWN, "method.tiles.p=0")
+    assert not bordered
+    for i in range(3):
+        assert torch.equal(seen[3 * i + 1][0], seen[3 * i + 2][0])
+
+
+def test_the_command_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, pool = tmp_path / "tiles.png", "data.unlabeled=scenes:photo/train,count=16,size=96"
+    assert main(["preview", "mum_small", *QUICK, pool, "--out", str(out), "--count", "2"]) == 0
+    assert f"2 training inputs drawn in {out}" in capsys.readouterr().out
+    with Image.open(out) as picture:
+        assert picture.width > picture.height  # three columns, two rows
