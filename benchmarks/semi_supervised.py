@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks.harness import Row, Work, interleaved, milliseconds
-from benchmarks.setups import method_step, scene_batch, tiny_detector
+from benchmarks.setups import method_step, resnet50, scene_batch, tiny_detector
 from mixdet.data.photometric import Photometric, PhotometricView
 from mixdet.detectors import PRESETS, FasterRCNN
 from mixdet.methods import MUM, Method, Supervised, UnbiasedTeacher
@@ -84,3 +84,17 @@ def rows(rounds: int | None) -> Iterator[Row]:
     ):
         ratios, a, b = interleaved(ours, theirs, rounds or 15)
         yield Row(f"{name}, tiny, {IMAGES} + {IMAGES} images", ratios, goal, note=milliseconds(a, b))
+    yield large_row(rounds)
+
+
+def large_row(rounds: int | None) -> Row:
+    """The lean step of R50-FPN, of which a teacher's forward pass is a larger share: no goal."""
+    detector = resnet50()
+    batch = scene_batch(detector, 4, size=224)
+    pool = batch.select(range(2, 4)).with_instances(None)
+    labeled, unlabeled, score = two_views(batch.select(range(2))), two_views(pool), threshold(detector, pool)
+    lean = UnbiasedTeacher(detector, labeled_views="strong", score_threshold=score, decay=BEGUN)
+    ratios, a, b = interleaved(
+        step_of(lean, labeled, unlabeled), method_step(Supervised(detector), labeled.weak), rounds or 15, warmup=1
+    )
+    return Row("lean / supervised step, R50-FPN, 2 + 2 images at 224 px", ratios, None, note=milliseconds(a, b))

@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import resize
 
 from mixdet.data.scenes import scenes
 from mixdet.data.streams import Collate, Example, Seen
-from mixdet.detectors import FasterRCNN, Preset, build_backbone
+from mixdet.detectors import PRESETS, FasterRCNN, Preset, build_backbone
 from mixdet.methods import Supervised
 from mixdet.structures import Batch, Instances, Step, Views, keyed_generator
 from mixdet.structures.boxes import transform_boxes
@@ -61,6 +61,15 @@ def tiny_detector(preset: Preset, body: str = "efficientnet_lite0") -> FasterRCN
     if not wheel:
         calm(detector.backbone.body)
     return detector.train()
+
+
+def resnet50() -> FasterRCNN:
+    """R50-FPN with torchvision's numbers, calmed random weights, two frozen stages."""
+    torch.manual_seed(0)
+    preset = PRESETS["torchvision"]
+    backbone = build_backbone("resnet50", preset.fpn_channels, frozen_stages=2)
+    calm(backbone.body)
+    return FasterRCNN(CLASSES, backbone, preset).train()
 
 
 def calm(body: nn.Module) -> None:

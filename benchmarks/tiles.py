@@ -23,34 +23,30 @@ def levels(height: int, width: int) -> list[Tensor]:
 
 
 def full_index(source: Tensor, level: Tensor) -> Tensor:
-    """(B, C, h, w) int64 from (B, N_T, N_T): each tile's number repeated over its cells and channels."""
-    height, width = level.shape[-2:]
-    rows = source.repeat_interleave(height // TILES, 1)
-    return rows.repeat_interleave(width // TILES, 2)[:, None].repeat(1, CHANNELS, 1, 1)
+    """(B, C, h, w) int64 from (B, H / 32, W / 32): each cell's number repeated over its pixels and channels."""
+    scale = level.shape[-2] // source.shape[-2]
+    cells = source.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    return cells[:, None].repeat(1, CHANNELS, 1, 1)
 
 
 def rows(rounds: int | None) -> Iterator[Row]:
     for height, width in CANVASES:
         maps = levels(height, width)
-        own = draw_tiles((IMAGES, 3, height, width), IMAGES, TILES, torch.Generator().manual_seed(0))
-        equal = draw_tiles(
-            (IMAGES, 3, height, width), IMAGES, TILES, torch.Generator().manual_seed(0), mode="reference"
-        )
-        divisible = [
-            m for m in maps if m.shape[-2] % TILES == m.shape[-1] % TILES == 0
-        ]  # theirs would resize the others
-        gradients = [torch.ones_like(m) for m in divisible]
+        tiles = draw_tiles((IMAGES, 3, height, width), IMAGES, TILES, torch.Generator().manual_seed(0))
+        gradients = [torch.ones_like(m) for m in maps]
 
-        def ours(maps=divisible, gradients=gradients, tiles=own) -> None:
+        def ours(maps=maps, gradients=gradients, tiles=tiles) -> None:
             torch.autograd.grad([unmix_tiles(m, tiles) for m in maps], maps, gradients)
 
-        def theirs(maps=divisible, gradients=gradients, tiles=equal) -> None:
+        def theirs(maps=maps, gradients=gradients, tiles=tiles) -> None:
             torch.autograd.grad([m.gather(0, full_index(tiles.inverse, m)) for m in maps], maps, gradients)
 
-        ratios, a, b = interleaved(ours, theirs, rounds or 9)
-        note = f"{milliseconds(a, b)}; the {len(divisible)} levels that four tiles divide, {CHANNELS} channels"
-        yield Row(f"un-mixing, forward and backward / full-index gather, {height} x {width}", ratios, 0.80, note=note)
         with torch.no_grad():
-            off = max(float((unmix_tiles(mix_tiles(m, own), own) - m).abs().max()) for m in maps)
-        share = (own.source.nbytes + own.inverse.nbytes) / sum(m.nbytes for m in maps)
+            for m in maps:
+                assert torch.equal(unmix_tiles(m, tiles), m.gather(0, full_index(tiles.inverse, m)))
+            off = max(float((unmix_tiles(mix_tiles(m, tiles), tiles) - m).abs().max()) for m in maps)
+        ratios, a, b = interleaved(ours, theirs, rounds or 9)
+        note = f"{milliseconds(a, b)}; p2 to p5, {CHANNELS} channels"
+        yield Row(f"un-mixing, forward and backward / full-index gather, {height} x {width}", ratios, 0.80, note=note)
+        share = (tiles.source.nbytes + tiles.inverse.nbytes) / sum(m.nbytes for m in maps)
         yield Row(f"index bytes / feature bytes, {height} x {width}", (share,), 0.01, note=f"round trip off by {off:g}")

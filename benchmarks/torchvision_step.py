@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from benchmarks.harness import Row, Work, interleaved, milliseconds, operations
-from benchmarks.setups import CLASSES, calm, method_step, scene_batch, tiny_detector, torchvision_twin
-from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
+from benchmarks.setups import method_step, resnet50, scene_batch, tiny_detector, torchvision_twin
+from mixdet.detectors import PRESETS, FasterRCNN
 from mixdet.methods import Supervised
 from mixdet.mixing import to_torchvision
 from mixdet.structures import Batch, supervise
@@ -17,14 +17,6 @@ from mixdet.training.optim import build_optimizer
 
 NAMES = {"rpn_cls": "loss_objectness", "rpn_box": "loss_rpn_box_reg"}
 NAMES |= {"roi_cls": "loss_classifier", "roi_box": "loss_box_reg"}
-
-
-def resnet50() -> FasterRCNN:
-    torch.manual_seed(0)
-    preset = PRESETS["torchvision"]
-    backbone = build_backbone("resnet50", preset.fpn_channels, frozen_stages=2)
-    calm(backbone.body)
-    return FasterRCNN(CLASSES, backbone, preset).train()
 
 
 def sides(detector: FasterRCNN, batch: Batch) -> tuple[Work, Work]:

@@ -47,6 +47,8 @@ def test_the_shipped_recipes() -> None:
         "quickstart",
         "stac",
         "stac_small",
+        "supervised",
+        "supervised_small",
         "unbiased_teacher",
     )
 

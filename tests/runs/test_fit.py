@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from mixdet.detectors import TwoHeadRCNN
 from mixdet.errors import MixdetError
 from mixdet.runs import commands
+from mixdet.runs.build import Data
 from mixdet.runs.infer import load_trained
 from mixdet.structures import Step
 from mixdet.training.checkpoint import latest_checkpoint
@@ -137,6 +141,46 @@ def test_a_run_gives_up_after_so_many_rollbacks(
     words = ("schedule.steps=3", "run.checkpoint_every=1", "run.rollbacks=1")
     with pytest.raises(MixdetError, match=f"step {step}: loss roi_cls is nan"):
         commands.train(quick_recipe(tmp_path / "run", *words))
+
+
+POOL = "data.unlabeled=scenes:photo/train,count=16,size=96"
+
+
+def _trained_with(method: str, tmp_path: Path, *words: str) -> tuple[str, list[dict[str, Any]]]:
+    """What a run with a teacher says, and the lines of its metrics.jsonl."""
+    said = io.StringIO()
+    console = Console(file=said, width=500, force_terminal=False)
+    commands.train(quick_recipe(tmp_path / "run", POOL, method, *words), console=console)
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    return said.getvalue(), [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_teacher_is_watched_while_it_teaches(tmp_path: Path) -> None:
+    method = "method={name: mum, score_threshold: 0.15, decay: {value: 0.9, burn_in_steps: 2}}"
+    said, lines = _trained_with(method, tmp_path, "schedule.steps=5", "evaluation.every=1")
+    assert "burn-in: the teacher begins at step 2" in said
+    assert re.search(
+        r"pseudo boxes [\d.]+ an image \(labelled [\d.]+; least \w+, .*of detections kept, AP teacher", said
+    )
+    steps = {line["step"]: line for line in lines if "loss" in line}
+    assert "pseudo_boxes" not in steps[2]
+    taught, labeled = steps[5], Data.open(quick_recipe(tmp_path / "x", POOL)).labeled
+    classes = len(labeled.classes)
+    assert taught["labeled_boxes"] == pytest.approx(len(labeled.labels) / len(labeled))
+    assert sum(taught["labeled_boxes_of_class"]) == pytest.approx(taught["labeled_boxes"])
+    assert sum(taught["pseudo_boxes_of_class"]) == pytest.approx(taught["pseudo_boxes"], abs=1e-4)
+    assert len(taught["labeled_boxes_of_class"]) == len(taught["pseudo_boxes_of_class"]) == classes
+    assert len(taught["pseudo_scores"]) == 10
+    assert 0 <= taught["pseudo_kept"] <= 1
+    assert {f"val/{name}/AP" for name in ("teacher", "student")} <= {key for line in lines for key in line}
+
+
+def test_alarms_are_said_and_written_down(tmp_path: Path) -> None:
+    method = "method={name: mum, score_threshold: 0.99, decay: {value: 0.9, burn_in_steps: 1}}"
+    said, lines = _trained_with(method, tmp_path, "schedule.steps=5")
+    alarm = "no pseudo boxes for 1 steps: the teacher is sure of nothing; lower method.score_threshold"
+    assert said.count(alarm) == 1
+    assert [line["alarm"][: len(alarm)] for line in lines if "alarm" in line] == [alarm]
 
 
 def test_both_heads_are_shipped(tmp_path: Path) -> None:

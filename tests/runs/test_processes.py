@@ -20,7 +20,7 @@ from mixdet.methods import Supervised
 from mixdet.recipes import Recipe
 from mixdet.runs import commands
 from mixdet.structures import Losses, Regions
-from mixdet.teaching import FixedThreshold
+from mixdet.teaching import FixedThreshold, LeastThreshold
 from mixdet.training.checkpoint import latest_checkpoint
 from mixdet.training.distributed import World
 from mixdet.training.weights import read_weights
@@ -36,7 +36,8 @@ def process(rank: int, port: int, recipe: Recipe, silent: int | None = None) -> 
     """One of two; the teacher of process ``silent`` finds nothing."""
     torch.set_num_threads(1)
     if rank == silent:
-        FixedThreshold.__call__ = lambda self, found: found.scores > 2  # type: ignore[method-assign]
+        for threshold in (FixedThreshold, LeastThreshold):
+            threshold.__call__ = lambda self, found: found.scores > 2  # type: ignore[method-assign]
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -104,8 +105,21 @@ def test_two_processes_equal_one_that_accumulates(
         torch.testing.assert_close(two.method[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_a_process_without_pseudo_labels_does_not_hang(tmp_path: Path) -> None:
-    words = (POOL, "method={name: mum, score_threshold: 0.1, decay: {value: 0.5}}", f"schedule.steps={STEPS}")
+@pytest.mark.parametrize(
+    "method",
+    [
+        ("method={name: mum, score_threshold: 0.1, decay: {value: 0.5}}",),
+        ("method={name: mum, score_threshold: 0.1, decay: {value: 0.5}, skip_empty: true}",),
+        (
+            "method={name: ismt, score_threshold: 0.1, decay: {value: 0.5, burn_in_steps: 0}}",
+            "detector.name=two_head_rcnn",
+        ),
+        ("method={name: instant_teaching, score_threshold: 0.1, co_rectify: true}",),
+    ],
+    ids=["mum", "skip_empty", "ismt", "co_rectify"],
+)
+def test_a_process_without_pseudo_labels_does_not_hang(method: tuple[str, ...], tmp_path: Path) -> None:
+    words = (POOL, *method, f"schedule.steps={STEPS}")
     recipe = quick_recipe(tmp_path / "run", *words, "data.shards=2", "detector.norm=frozen")
     mp.start_processes(process, (free_port(), recipe, 1), nprocs=2, start_method="fork")
     assert latest_checkpoint(tmp_path / "run" / "checkpoints")[0].step == STEPS

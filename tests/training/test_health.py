@@ -20,8 +20,17 @@ def health(**settings: object) -> Health:
 def test_the_line_compares_pseudo_boxes_with_labelled_ones() -> None:
     watch = health()
     assert watch.line(5, {"loss": 1.0}) == "burn-in: the teacher begins at step 10"
-    assert watch.line(30, values(1.2, 0.4)) == "pseudo boxes 1.6 an image (labelled 2.5), 20% of detections kept"
+    said = "pseudo boxes 1.6 an image (labelled 2.5; least cat, 1.20 of 2.00), 20% of detections kept"
+    assert watch.line(30, values(1.2, 0.4)) == said
+    watch.evaluated(40, {"teacher": 0.5, "student": 0.25})
+    assert watch.line(50, values(1.2, 0.4)) == f"{said}, AP teacher 50.0 student 25.0"
+    assert Health(("cat", "dog"), (2.0, 0.0), 0, 5).line(30, values(1.2, 0.4)).count("least cat, 1.20 of 2.00") == 1
     assert health(begins=0).line(5, {"loss": 1.0}) == ""
+
+
+def test_the_record_has_the_labelled_boxes_beside_the_pseudo_boxes() -> None:
+    assert health().record(values(1.0, 0.0)) == {"labeled_boxes": 2.5, "labeled_boxes_of_class": [2.0, 0.5]}
+    assert health().record({"loss": 1.0}) == {}
 
 
 def test_a_healthy_run_raises_nothing() -> None:

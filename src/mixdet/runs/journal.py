@@ -81,7 +81,8 @@ class Journal:
         means = self.world.mean(torch.tensor(list(values.values()), device=self.world.device))
         averages = folded(dict(zip(values, (round(v, 6) for v in means.tolist()), strict=True)))
         if self.metrics is not None:
-            self.metrics.write(self.window.record() | averages)
+            compared = self.health.record(averages) if self.health else {}
+            self.metrics.write(self.window.record() | averages | compared)
             self.display.update(self.window, self.health.line(report.step, averages) if self.health else "")
             for alarm in self.health.alarms(report.step, averages) if self.health else ():
                 self.alarm(report.step, alarm)

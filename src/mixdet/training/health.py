@@ -40,6 +40,7 @@ class Health:
         self.begins = begins
         self.patience = patience
         self.decay = decay
+        self._ap: dict[str, float] = {}  # of each detector, at the last evaluation
         self._since: dict[str, int] = {}  # state -> step it began at
         self._raised: set[str] = set()
 
@@ -56,7 +57,15 @@ class Health:
         if "pseudo_boxes" not in values:
             return f"burn-in: the teacher begins at step {self.begins}" if step < self.begins else ""
         boxes, kept = _number(values["pseudo_boxes"]), _number(values["pseudo_kept"])
-        return f"pseudo boxes {boxes:.1f} an image (labelled {sum(self.labeled):.1f}), {kept:.0%} of detections kept"
+        line = f"pseudo boxes {boxes:.1f} an image (labelled {sum(self.labeled):.1f}{self._rarest(values)})"
+        ap = " ".join(f"{name} {100 * value:.1f}" for name, value in self._ap.items())
+        return f"{line}, {kept:.0%} of detections kept" + (f", AP {ap}" if ap else "")
+
+    def record(self, values: Mapping[str, float | list[float]]) -> dict[str, float | list[float]]:
+        """What is written beside the numbers of pseudo-labels: the labelled boxes an image they compare with."""
+        if "pseudo_boxes" not in values:
+            return {}
+        return {"labeled_boxes": sum(self.labeled), "labeled_boxes_of_class": list(self.labeled)}
 
     def alarms(self, step: int, values: Mapping[str, float | list[float]]) -> list[str]:
         """New alarms after ``step`` steps, from averages since the last call."""
@@ -93,6 +102,7 @@ class Health:
 
     def evaluated(self, step: int, ap: Mapping[str, float | None]) -> list[str]:
         """New alarms from an evaluation; ``ap`` of each detector in [0, 1]."""
+        self._ap = {name: value for name, value in ap.items() if value is not None}
         teacher, student = ap.get("teacher"), ap.get("student")
         if teacher is None or student is None or step <= self.begins:
             return []
@@ -108,6 +118,15 @@ class Health:
             return []
         self._raised.add("teacher")
         return [sentence]
+
+    def _rarest(self, values: Mapping[str, float | list[float]]) -> str:
+        """The class with the fewest pseudo boxes for its labelled ones."""
+        of_class = values.get("pseudo_boxes_of_class")
+        if not isinstance(of_class, list):
+            return ""
+        rows = [row for row in zip(self.classes, of_class, self.labeled, strict=True) if row[2] > 0]
+        name, found, real = min(rows, key=lambda row: row[1] / row[2])
+        return f"; least {name}, {found:.2f} of {real:.2f}"
 
     def _raise(self, name: str, step: int, holds: bool, sentence: str) -> str:
         """The sentence, once a state has lasted; "" before, and after it was said."""
