@@ -80,6 +80,7 @@ def test_a_run_goes_back_to_its_last_checkpoint_at_half_the_rate(
     assert alarms[0].startswith("step 4: loss ")
     assert alarms[0].endswith("back at step 2, from here on at 0.5 of the learning rate")
     rates = {line["step"]: line["lr"] for line in lines if "lr" in line}
+    assert [line["step"] for line in lines if "lr" in line] == [1, 2, 3, 4, 5]  # what was done again is told once
     assert rates[5] == pytest.approx(1e-3 / 4)
     checkpoint, _ = latest_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint.notes["rollbacks"] == 2

@@ -188,6 +188,7 @@ class Run:
             group["base_lr"] *= SLOWER
         self.start, self.best = checkpoint.step, checkpoint.notes["best"]
         self.rollbacks += 1
+        self.journal.back_to(self.start, checkpoint.notes["journal"])
         self._checkpoint(self.start)
         self.journal.alarm(
             self.start, f"{fault}: back at step {self.start}, from here on at {SLOWER:g} of the learning rate"

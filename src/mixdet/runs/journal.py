@@ -51,9 +51,19 @@ class Journal:
         self.metrics = None if metrics is None else MetricsFile(metrics, start)
         self.display = Display(self.total, start, self.console)
         self.health = build_health(recipe, labeled)
-        if self.health is not None and state is not None:
-            self.health.load_state_dict(state["health"])
+        self._load(state or {})
         self.window = Window()
+
+    def back_to(self, step: int, state: Mapping[str, Any]) -> None:
+        """Forget the steps after ``step``, which are done again; ``state`` is the journal's of then."""
+        if self.metrics is not None:
+            self.metrics = MetricsFile(self.metrics.path, step)
+        self._load(state)
+        self.window = Window()
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        if self.health is not None and "health" in state:
+            self.health.load_state_dict(state["health"])
 
     def state_dict(self) -> dict[str, Any]:
         """What the journal of a resumed run has to know."""

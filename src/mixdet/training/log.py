@@ -139,10 +139,8 @@ class Window:
 
     def record(self) -> dict[str, object]:
         """The line of metrics.jsonl."""
-        norms = [r.gradient_norm for r in self.reports]
         record: dict[str, object] = {"step": self.step, "lr": self.lr, **folded(self.values)}
-        if norms:
-            record["gradient_norm"] = sum(norms) / len(norms)
+        record["gradient_norm"] = sum(r.gradient_norm for r in self.reports) / len(self.reports)
         record["images_per_second"] = round(self.images_per_second, 3)
         record["waiting_share"] = round(self.waiting_share, 4)
         return record
