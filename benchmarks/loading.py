@@ -16,9 +16,10 @@ from benchmarks.harness import Row, cpu_seconds, interleaved, milliseconds
 from mixdet.data import opencv
 from mixdet.data.blur import blur_radius
 from mixdet.data.geometry import WeakView
+from mixdet.data.packing import Collate, Example
 from mixdet.data.photometric import BRIGHTNESS, CONTRAST, HUE, SATURATION, PhotometricView
 from mixdet.data.scenes import scenes
-from mixdet.data.streams import Collate, Example, ViewedImages
+from mixdet.data.streams import ViewedImages
 from mixdet.data.strong import StrongView
 from mixdet.data.unlabeled import images_of_files
 

@@ -15,8 +15,8 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms.v2.functional import resize
 
+from mixdet.data.packing import Collate, Example, Seen
 from mixdet.data.scenes import scenes
-from mixdet.data.streams import Collate, Example, Seen
 from mixdet.detectors import PRESETS, FasterRCNN, Preset, build_backbone
 from mixdet.methods import Supervised
 from mixdet.structures import Batch, Instances, Step, Views, keyed_generator

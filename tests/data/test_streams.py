@@ -12,9 +12,10 @@ from PIL import Image
 
 from mixdet.data import DetectionDataset, FileImages, streams
 from mixdet.data.geometry import WeakView
+from mixdet.data.packing import PackedBatch, PackedImages
 from mixdet.data.photometric import PhotometricView
 from mixdet.data.scenes import scenes
-from mixdet.data.streams import PackedBatch, PackedImages, Workers, evaluation_batches, stream_batches
+from mixdet.data.streams import Workers, evaluation_batches, stream_batches
 from mixdet.data.strong import StrongView
 from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError

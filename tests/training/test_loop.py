@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mixdet.data.streams import PackedBatch, PackedImages
+from mixdet.data.packing import PackedBatch, PackedImages
 from mixdet.errors import MixdetError
 from mixdet.methods import Method
 from mixdet.structures import Detector, Losses, Step, Stream, Views

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from mixdet.data.dataset import DetectionDataset
-from mixdet.data.streams import PackedBatch
+from mixdet.data.packing import PackedBatch
 from mixdet.errors import MixdetError, NotFinite
 from mixdet.evaluation import Evaluation, evaluate
 from mixdet.methods import Method

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mixdet.data.light_augment import LightAugmentView
+from mixdet.data.packing import PackedBatch
 from mixdet.data.photometric import PhotometricView
 from mixdet.data.rand_augment import RandAugmentView
-from mixdet.data.streams import PackedBatch, stream_batches
+from mixdet.data.streams import stream_batches
 from mixdet.data.strong import Augmentation, StrongView
 from mixdet.recipes.checks import unlabeled_batch
 from mixdet.recipes.recipe import PhotometricSection, RandAugmentSection, Recipe, StrongSection

@@ -12,7 +12,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from mixdet.data.streams import PackedBatch
+from mixdet.data.packing import PackedBatch
 from mixdet.errors import NotFinite
 from mixdet.methods import Method
 from mixdet.structures import Losses, Step, Views, keyed_generator, keyed_seed
