@@ -28,6 +28,11 @@ def test_the_line_compares_pseudo_boxes_with_labelled_ones() -> None:
     assert health(begins=0).line(5, {"loss": 1.0}) == ""
 
 
+def test_labelled_images_without_a_box_compare_with_nothing() -> None:
+    line = Health(("cat", "dog"), (0.0, 0.0), 0, 5).line(30, values(1.2, 0.4))
+    assert line == "pseudo boxes 1.6 an image (labelled 0.0), 20% of detections kept"
+
+
 def test_the_record_has_the_labelled_boxes_beside_the_pseudo_boxes() -> None:
     assert health().record(values(1.0, 0.0)) == {"labeled_boxes": 2.5, "labeled_boxes_of_class": [2.0, 0.5]}
     assert health().record({"loss": 1.0}) == {}

@@ -258,7 +258,7 @@ class Run:
 
     def _checkpoint(self, step: int) -> None:
         if spoiled := next((name for name, p in self.method.named_parameters() if not p.isfinite().all()), None):
-            raise NotFinite(f"step {step}: parameter {spoiled} is not finite; lower optim.lr, or set optim.clip_norm")
+            raise NotFinite(f"step {step}: parameter {spoiled} is not finite; lower optim.lr")
         if self.folder is not None:
             notes = {
                 "best": self.best,

@@ -125,6 +125,8 @@ class Health:
         if not isinstance(of_class, list):
             return ""
         rows = [row for row in zip(self.classes, of_class, self.labeled, strict=True) if row[2] > 0]
+        if not rows:
+            return ""
         name, found, real = min(rows, key=lambda row: row[1] / row[2])
         return f"; least {name}, {found:.2f} of {real:.2f}"
 

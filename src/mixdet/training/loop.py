@@ -126,9 +126,9 @@ def _clipped(parameters: list[torch.Tensor], clip_norm: float | None, index: int
     """The gradient's norm before clipping; stops the run before one that is not finite spoils student and teacher."""
     total = get_total_norm([p.grad for p in parameters if p.grad is not None])
     if not math.isfinite(norm := float(total)):
+        other = ", or set optim.clip_norm" if clip_norm is None else ""
         raise NotFinite(
-            f"step {index + 1}: gradient norm is {norm} although the losses are finite; lower optim.lr, or set "
-            "optim.clip_norm"
+            f"step {index + 1}: gradient norm is {norm} although the losses are finite; lower optim.lr{other}"
         )
     if clip_norm is not None:
         clip_grads_with_norm_(parameters, clip_norm, total)
