@@ -18,7 +18,7 @@ def prepare_process() -> None:
 
     A training step allocates what the step before has freed. glibc gives large blocks back to the kernel, which hands
     them out anew page by page: a tenth of the time of a step with several image sizes on a CPU. So they are kept; the
-    most memory in use stays what it was.
+    most memory in use grows by a few percent.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     if platform.libc_ver()[0] != "glibc" or {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys():
