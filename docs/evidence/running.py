@@ -6,15 +6,19 @@ import fcntl
 import itertools
 import json
 import shlex
+import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
 
 from rich.console import Console
 
 from mixdet.data import labeled_subset, open_dataset
+from mixdet.runs.commands import evaluate
 from mixdet.runs.compare import digest, run_rows
 from mixdet.runs.comparison import Result, comparison_markdown, read_results
+from mixdet.runs.folder import RunFolder
 from mixdet.runs.selection import selection
 
 HERE = Path("docs/evidence")  # from the repository's root, so that the commands in the results hold anywhere
@@ -78,6 +82,34 @@ def run_one(study: str, row: str, seed: int, console: Console) -> None:
         words = ["mixdet", "compare", study_file(study), "--rows", row, "--seeds", str(seed)]
         words += ["--results", str(results_file(study))]
         run_rows(title, entries, [seed], results_file(study), lambda *_: shlex.join(words), console, WORK / "runs")
+
+
+def measure_last(study: str, results: Sequence[Result]) -> list[Result]:
+    """Measure the last step's weights, the teacher's where there is one, of every run of ``results`` on test.
+
+    What was measured is kept beside the results; a run whose folder is gone keeps its number.
+    """
+    file = results_file(f"{study}_last")
+    known = {(r.row, r.seed, r.recipe): r for r in read_results(file)}
+    measured = []
+    for result in results:
+        key = (result.row, result.seed, result.recipe)
+        folder = WORK / "runs" / f"{study}-{result.row}-{result.seed}"
+        if key not in known and folder.is_dir():
+            run, recipe = RunFolder.open(folder)
+            weights, began = run.last(), time.process_time()
+            evaluation = evaluate(weights, split="test")
+            known[key] = replace(
+                result,
+                numbers={n: None if v is None else round(100 * v, 4) for n, v in evaluation.numbers.items()},
+                cpu_seconds=round(time.process_time() - began, 1),
+                command=shlex.join(["mixdet", "eval", str(weights), f"data.val={recipe.data.test.path}"]),
+            )
+            with file.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(asdict(known[key])) + "\n")
+        if key in known:
+            measured.append(known[key])
+    return measured
 
 
 def curves_file(study: str) -> Path:

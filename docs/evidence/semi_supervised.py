@@ -10,6 +10,7 @@ run that another process has begun is left to it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -17,9 +18,10 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from running import curves_markdown, keep_curves, prepare, run_one, spent, table, write_page
+from running import curves_markdown, keep_curves, measure_last, prepare, run_one, spent, study_file, table, write_page
 
-from mixdet.runs.comparison import Result, interval
+from mixdet.runs.comparison import Result, comparison_markdown, interval
+from mixdet.runs.selection import selection
 
 SEEDS = {
     "semi_bccd_20": (0, 1, 2, 3, 4),
@@ -76,7 +78,7 @@ def differences(results: Sequence[Result], key: str) -> str:
 
 def write_tables() -> str:
     """One table a set, the teacher's curve, and a list of what is missing; also into the page."""
-    text, everything, missing = "", list[Result](), list[str]()
+    text, selected, last, missing = "", list[Result](), list[Result](), list[str]()
     for name in SEEDS:
         keep_curves(name, "teacher")
         markdown, results, gone = table(name, partial(seeds_of, name))
@@ -84,12 +86,16 @@ def write_tables() -> str:
         if not results:
             text += f"**{name}**: no run yet.\n\n"
             continue
-        text += f"**{name}**, test split, percent:\n\n{markdown}\n"
+        of_last = measure_last(name, results)
+        _, entries, _ = selection([study_file(name)], [], None)
+        text += f"**{name}**, test split, percent, weights selected on validation:\n\n{markdown}\n"
+        text += f"The same, last step's weights, the teacher's:\n\n{comparison_markdown(entries, of_last)}\n"
         text += f"AP50 of the teacher on validation, mean over seeds:\n\n{curves_markdown(name)}\n"
-        everything += results
-    for key in ("AP", "AP50"):
-        text += f"**Differences**, {key} on test, paired by seed:\n\n{differences(everything, key)}\n"
-    text += spent(everything, missing)
+        selected += results
+        last += of_last
+    for key, (kind, results) in itertools.product(("AP", "AP50"), (("selected", selected), ("last", last))):
+        text += f"**Differences**, {key} on test, {kind} weights, paired by seed:\n\n{differences(results, key)}\n"
+    text += spent(selected, missing)
     write_page("semi_supervised.md", text)
     return text
 

@@ -59,6 +59,14 @@ class RunFolder:
         best = sorted((self.root / "weights").glob("*-best.safetensors"), reverse=True)  # equal: teacher over student
         if best:
             return max(best, key=lambda path: read_card(path).scores.get(key, 0.0))
+        return self.last()
+
+    def last(self) -> Path:
+        """The weights of the last step: of the ensemble or the teacher, if there is one.
+
+        Raises:
+            MixdetError: none are written yet.
+        """
         for name in ("ensemble", "teacher", "student"):
             if (path := self.weights(name, "last")).is_file():
                 return path
