@@ -94,4 +94,15 @@ def test_the_distribution() -> None:
     ):
         assert part.float().mean().item() == pytest.approx(wanted, abs=0.025)
     assert not (many.shift.any(1) & many.hsv.any(1)).any()
+    brighter = many.brighter[many.brighter.any(1)]
+    assert brighter.aminmax() == (pytest.approx(0.1, abs=0.01), pytest.approx(0.3, abs=0.01))
+    for shifts, limit in (
+        (many.shift, 10 / 255),
+        (many.hsv[:, 0], 20 / 180),
+        (many.hsv[:, 1], 30 / 255),
+        (many.hsv[:, 2], 20 / 255),
+    ):
+        assert shifts.aminmax() == (pytest.approx(-limit, rel=0.05), pytest.approx(limit, rel=0.05))
+        assert shifts.abs().max() <= limit
+    assert (HOLES, HOLE) == (8, 8)
     assert set(many.quality[many.quality > 0].tolist()) == set(range(85, 96))

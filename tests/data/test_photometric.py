@@ -152,17 +152,19 @@ def test_chances_and_ranges_are_the_references() -> None:
     assert drawn.sigmas[blurred].min() >= 0.1
     assert drawn.sigmas.max() <= 2
     assert abs(float(drawn.sigmas[blurred].mean()) - 1.05) < 0.05
-    for i, erase in enumerate(STRONG.erase):
+    passes = (((0.05, 0.2), (0.3, 3.3)), ((0.02, 0.2), (0.1, 6.0)), ((0.02, 0.2), (0.05, 8.0)))
+    assert tuple((erase.area, erase.ratio) for erase in STRONG.erase) == passes
+    for i, (shares, ratios) in enumerate(passes):
         x1, y1, x2, y2 = drawn.patches[drawn.patches[:, i, 2] > 0][:, i].unbind(1)
         area, ratio = (x2 - x1) * (y2 - y1) / 20_000, (y2 - y1) / (x2 - x1)
         assert x1.min() >= 0
         assert y1.min() >= 0
         assert x2.max() <= 200
         assert y2.max() <= 100
-        assert area.min() > erase.area[0] - 0.01
-        assert area.max() < erase.area[1] + 0.01
-        assert ratio.min() > erase.ratio[0] * 0.8
-        assert ratio.max() < erase.ratio[1] * 1.25
+        assert area.min() > shares[0] - 0.01
+        assert area.max() < shares[1] + 0.01
+        assert ratio.min() > ratios[0] * 0.8
+        assert ratio.max() < ratios[1] * 1.25
 
 
 def test_a_patch_that_never_fits_is_none() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixdet.errors import MixdetError
-from mixdet.recipes import Recipe, load_recipe, notes, recipe_names
+from mixdet.recipes import Recipe, load_recipe, recipe_names, remarks
 from mixdet.recipes.section import Key, leaves
 
 METHOD_SECTIONS = Key.of(Recipe).child("method").sections  # type: ignore[union-attr]
@@ -207,5 +207,5 @@ def test_what_teachers_and_tiles_need(words: list[str], line: str) -> None:
 
 def test_a_group_that_is_smaller_than_asked_for_is_noted() -> None:
     recipe = load_recipe("lossmix_small", [*POOL, "method.name=mum", "data.shards=4"])
-    assert "method.tiles.group_size=4: a shard has 2 images, and they are one group" in notes(recipe)
-    assert not any("group_size" in note for note in notes(load_recipe("lossmix_small", [*POOL, "method.name=mum"])))
+    assert "method.tiles.group_size=4: a shard has 2 images, and they are one group" in remarks(recipe)
+    assert not any("group_size" in note for note in remarks(load_recipe("lossmix_small", [*POOL, "method.name=mum"])))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mixdet.errors import MixdetError
-from mixdet.recipes import MixSection, Recipe, UniformLam, load_recipe, notes, recipe_names
+from mixdet.recipes import MixSection, Recipe, UniformLam, load_recipe, recipe_names, remarks
 from mixdet.recipes.section import Key, leaves
 from mixdet.recipes.yaml_text import dump_value, parse
 
@@ -145,11 +145,19 @@ def test_presets_are_those_of_mixing(name: str) -> None:
     assert vars(mix.lam) == section.lam.model_dump(exclude={"name"})
 
 
-def test_notes_tell_what_is_probably_not_meant() -> None:
-    assert notes(load_recipe("lossmix_voc")) == ()
-    assert "detector.norm=sync" in notes(load_recipe("lossmix_voc", ["run.devices=1"]))[0]
-    assert "warm-up" in notes(load_recipe("lossmix_small", ["schedule.steps=10"]))[0]
-    assert "data.val=null" in notes(load_recipe("lossmix_small", ["data.val=null"]))[0]
+def test_remarks_tell_what_is_probably_not_meant() -> None:
+    assert remarks(load_recipe("lossmix_voc")) == []
+    assert "detector.norm=sync" in remarks(load_recipe("lossmix_voc", ["run.devices=1"]))[0]
+    assert "warm-up" in remarks(load_recipe("lossmix_small", ["schedule.steps=10"]))[0]
+    assert "data.val=null" in remarks(load_recipe("lossmix_small", ["data.val=null"]))[0]
+    assert "lags by some 2500 steps" in remarks(load_recipe("mum_small", ["method.decay.value=0.9996"]))[0]
+    assert "ends within the ramp" in remarks(load_recipe("mum_coco", ["schedule.steps=1500"]))[-1]
+    assert "published with focal" in remarks(load_recipe("mum_small", ["detector.roi_cls_loss=cross_entropy"]))[0]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_meant_as_they_are(name: str) -> None:
+    assert [line for line in remarks(load_recipe(name)) if "group_size" not in line] == []
 
 
 @settings(deadline=None)

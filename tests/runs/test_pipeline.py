@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from mixdet.data import DetectionDataset
+from mixdet.data import DetectionDataset, open_dataset
 from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
 from mixdet.methods import STAC
 from mixdet.recipes import Recipe, load_recipe
 from mixdet.recipes.load import stage_recipes
 from mixdet.recipes.stage import LabelsSection
-from mixdet.runs import commands, pipeline
+from mixdet.runs import build, commands, labelling, pipeline
 from mixdet.runs.build import Data, build_detector
-from mixdet.runs.labelling import label_images
+from mixdet.runs.labelling import Given, label_images
 from mixdet.runs.streams import open_stream
 from mixdet.structures import Detections
 from mixdet.training.distributed import World
@@ -88,7 +91,9 @@ class Killed(BaseException):
     """A process that ends here."""
 
 
-@pytest.mark.parametrize("where", ["first", "before labelling", "second", "before the end", "last of first"])
+@pytest.mark.parametrize(
+    "where", ["first", "before labelling", "while labelling", "second", "before the end", "last of first"]
+)
 def test_a_run_that_ends_early_anywhere_ends_the_same(
     where: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,11 +101,13 @@ def test_a_run_that_ends_early_anywhere_ends_the_same(
     with monkeypatch.context() as patch:
         if where == "before labelling":
             patch.setattr(pipeline, "label_images", _killed)
+        elif where == "while labelling":
+            patch.setattr(labelling, "write_detections", _killed)
         elif where == "before the end":
             patch.setattr(pipeline.shutil, "copytree", _killed)
         else:
             _stop_in_stage(where.rpartition(" ")[2], 2 if where.startswith("last") else 1, patch)
-        if where.startswith("before"):
+        if where.startswith(("before", "while")):
             with pytest.raises(Killed):
                 commands.train(staged(out))
         else:
@@ -147,6 +154,34 @@ def test_a_labeller_that_finds_nothing_is_said(tmp_path: Path) -> None:
         commands.train(staged(tmp_path / "run", nothing))
 
 
+def test_a_damaged_photo_gets_no_labels_and_stops_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "DECODED_FIRST", 0)  # as if the pool were too large to be decoded before step 1
+    pool = open_dataset("scenes:photo/train,count=4,size=96")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(4):
+        Image.fromarray(pool.image(i).permute(1, 2, 0).numpy()).save(photos / f"{i}.png")
+    damaged = photos / "2.png"
+    damaged.write_bytes(damaged.read_bytes()[:2000])
+    everything = STAGES.replace("score_threshold: 0.9", "score_threshold: 0.9, empty: true")
+    console = Console(file=io.StringIO(), width=200)
+    result = commands.train(staged(tmp_path / "run", everything, f"data.unlabeled={photos}"), console=console)
+    assert result.exit_code == 0
+    labels = json.loads((tmp_path / "run" / "labels" / "second.json").read_text())
+    assert [image["file_name"] for image in labels["images"]] == ["0.png", "1.png", "3.png"]
+    assert "1 of 4 unlabelled images cannot be read and got no labels: " in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_labelling_came_to_is_said() -> None:
+    given = Given(("first",), "photos", 10, (), 8, ("cat", "{dog}"), (9.0, 0.0), (2.0, 0.5))
+    said = [line for line, _ in given.lines()]
+    assert said[0] == "photos: 72 boxes in 8 of 10 unlabelled images, found by first: 9.0 an image (labelled 2.5)"
+    assert said[1].startswith("class {dog} got no box (0.50 labelled ones an image)")
+    assert said[2].startswith("9.0 boxes an image against 2.5 labelled ones: too much is found")
+    fine = replace(given, boxes=(2.0, 0.4))
+    assert len([*fine.lines()]) == 1
+
+
 def test_unlabelled_images_have_their_own_batch_size_with_labels_too(whole: Path) -> None:
     recipe = stage_recipes(staged(whole, "data.unlabeled_batch_size=2"), whole)[1]
     data, streams = Data.open(recipe), STAC(build_detector(recipe.detector, 8)).streams
@@ -182,7 +217,7 @@ def test_matched_labels_are_as_many_as_labelled_boxes(each: tuple[int, int], kep
     out = tmp_path / "labels.json"
     labeler: Any = Labeler(("a", "b"))
     found = label_images(section, [labeler], pool, labeled, out, World(), Console(quiet=True))
-    assert found == (3, 3 * len(kept))
+    assert (found.asked, found.images, found.boxes) == (3, 3, each)
     scores = [row["score"] for row in json.loads(out.read_text())["annotations"]]
     assert scores == pytest.approx(kept * 3)
 

@@ -20,7 +20,7 @@ from mixdet.methods import Supervised
 from mixdet.recipes import Recipe
 from mixdet.runs import commands
 from mixdet.structures import Losses, Regions
-from mixdet.teaching import FixedThreshold, LeastThreshold
+from mixdet.teaching import FixedThreshold, LabelStore, LeastThreshold
 from mixdet.training.checkpoint import latest_checkpoint
 from mixdet.training.distributed import World
 from mixdet.training.weights import read_weights
@@ -38,6 +38,7 @@ def process(rank: int, port: int, recipe: Recipe, silent: int | None = None) -> 
     if rank == silent:
         for threshold in (FixedThreshold, LeastThreshold):
             threshold.__call__ = lambda self, found: found.scores > 2  # type: ignore[method-assign]
+        LabelStore.visit = lambda self, image, found: [d.select(d.scores > 2) for d in found]  # type: ignore[method-assign]
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

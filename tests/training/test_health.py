@@ -28,6 +28,26 @@ def test_the_line_compares_pseudo_boxes_with_labelled_ones() -> None:
     assert health(begins=0).line(5, {"loss": 1.0}) == ""
 
 
+def test_a_run_that_goes_on_knows_what_was_measured() -> None:
+    before, after = health(), health()
+    before.evaluated(40, {"teacher": 0.5, "student": 0.25})
+    after.load_state_dict(before.state_dict())
+    assert after.line(50, values(1.2, 0.4)).endswith("AP teacher 50.0 student 25.0")
+
+
+def test_the_line_shows_the_histogram_of_scores() -> None:
+    line = health().line(30, {**values(1.2, 0.4), "pseudo_scores": [8.0, 4.0, 0.5, 0.0]})
+    assert ", scores 0 █▄▁  1, 20% of detections kept" in line
+    assert ", scores 0    1, " in health().line(30, {**values(1.2, 0.4), "pseudo_scores": [0.0, 0.0]})
+
+
+def test_a_class_may_have_braces_in_its_name() -> None:
+    watch = Health(("{x}", "{}"), (2.0, 0.5), 0, 5)
+    said = [alarm for step in (0, 10) for alarm in watch.alarms(step, values(0.0, 1.0))]
+    assert len(said) == 1
+    assert said[0].startswith("class {x} got no pseudo box for 10 steps")
+
+
 def test_labelled_images_without_a_box_compare_with_nothing() -> None:
     line = Health(("cat", "dog"), (0.0, 0.0), 0, 5).line(30, values(1.2, 0.4))
     assert line == "pseudo boxes 1.6 an image (labelled 0.0), 20% of detections kept"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from mixdet.recipes.checks import notes
 from mixdet.recipes.load import QUICKSTART, Layer, resolve
 from mixdet.recipes.overrides import COMMAND_LINE
+from mixdet.recipes.remarks import remarks
 
 
 def run(args: argparse.Namespace) -> int:
@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "show":
         print(resolved.annotated(), end="")
         return 0
-    for note in notes(resolved.recipe):
+    for note in remarks(resolved.recipe):
         print(f"note: {note}")
     print(f"{args.recipe or QUICKSTART}: valid")
     return 0

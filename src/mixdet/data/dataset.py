@@ -203,6 +203,10 @@ class DetectionDataset:
         """(M,) the position of each annotation's image."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
 
+    def boxes_an_image(self) -> NDArray[np.float64]:
+        """(K,) mean number of boxes an image of each class, without ignored ones."""
+        return np.bincount(self.labels[~self.ignored], minlength=len(self.classes)) / len(self)
+
     def subset(self, indices: Sequence[int] | NDArray[np.int64] | Tensor) -> DetectionDataset:
         """The images at ``indices`` (positions in [0, N), each at most once), in that order; classes are kept."""
         at = np.asarray(indices, np.int64).reshape(-1)

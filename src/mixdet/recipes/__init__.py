@@ -1,6 +1,5 @@
 """Recipes and studies: YAML into validated, frozen values, in a fraction of a second (no torch, no numpy)."""
 
-from mixdet.recipes.checks import notes
 from mixdet.recipes.load import Layer, Resolved, load_recipe, recipe_names, resolve
 from mixdet.recipes.method import SupervisedSection
 from mixdet.recipes.mix import BetaLam, FixedLam, MixSection, UniformLam
@@ -14,6 +13,7 @@ from mixdet.recipes.recipe import (
     ScheduleSection,
     SourceSection,
 )
+from mixdet.recipes.remarks import remarks
 from mixdet.recipes.study import Row, Study, load_study, study_names
 
 __all__ = [
@@ -36,8 +36,8 @@ __all__ = [
     "UniformLam",
     "load_recipe",
     "load_study",
-    "notes",
     "recipe_names",
+    "remarks",
     "resolve",
     "study_names",
 ]

@@ -51,27 +51,6 @@ def faults(recipe: Recipe) -> list[Fault]:
     ]
 
 
-def notes(recipe: Recipe) -> tuple[str, ...]:
-    """Settings that are allowed and probably not meant, a line each."""
-    found = []
-    if recipe.detector.norm == "sync" and recipe.run.devices == 1:
-        images = recipe.data.batch_size // recipe.data.shards
-        found.append(f"detector.norm=sync has one device to average over: statistics are those of {images} images")
-    if recipe.schedule.warmup_steps >= recipe.schedule.steps:
-        found.append(
-            f"schedule.warmup_steps={recipe.schedule.warmup_steps}: the run ends within the warm-up "
-            f"(schedule.steps={recipe.schedule.steps})"
-        )
-    if recipe.data.unlabeled is not None and not recipe.method.unlabeled:
-        found.append(f"data.unlabeled={recipe.data.unlabeled.path}: method.name={recipe.method.name} does not read it")
-    tiles = recipe.method.mixed_tiles()
-    if tiles is not None and (images := _tiled_images(recipe)) < tiles.group_size:
-        found.append(f"method.tiles.group_size={tiles.group_size}: a shard has {images} images, and they are one group")
-    if recipe.data.val is None:
-        found.append("data.val=null: nothing is evaluated, and the last checkpoint is the one that is kept")
-    return tuple(found)
-
-
 def _shards(recipe: Recipe) -> Iterator[Fault]:
     data, devices = recipe.data, recipe.run.devices
     sizes = {"data.batch_size": data.batch_size}
@@ -151,20 +130,13 @@ def _heads(recipe: Recipe) -> Iterator[Fault]:
 
 def _tiles(recipe: Recipe) -> Iterator[Fault]:
     tiles, data = recipe.method.mixed_tiles(), recipe.data
-    if tiles is not None and _tiled_images(recipe) < 2:
+    if tiles is not None and tiled_images(recipe) < 2:
         key = "data.unlabeled_batch_size" if recipe.method.unlabeled else "data.batch_size"
         yield Fault(
             ("method.tiles", key, "data.shards"),
             f"needs 2 images to swap tiles, and a shard has one (data.shards={data.shards}); use fewer shards or a "
             "larger batch",
         )
-
-
-def _tiled_images(recipe: Recipe) -> int:
-    """Images of a shard whose tiles are mixed."""
-    if recipe.method.unlabeled:
-        return unlabeled_batch(recipe) // recipe.data.shards
-    return recipe.data.batch_size // recipe.data.shards * VIEWS[recipe.method.views]
 
 
 def _ramp(recipe: Recipe) -> Iterator[Fault]:
@@ -300,6 +272,13 @@ def _norm(recipe: Recipe) -> Iterator[Fault]:
 def unlabeled_batch(recipe: Recipe) -> int:
     """Unlabelled images a step."""
     return recipe.data.unlabeled_batch_size or recipe.data.batch_size
+
+
+def tiled_images(recipe: Recipe) -> int:
+    """Images of a shard whose tiles are mixed."""
+    if recipe.method.unlabeled:
+        return unlabeled_batch(recipe) // recipe.data.shards
+    return recipe.data.batch_size // recipe.data.shards * VIEWS[recipe.method.views]
 
 
 def _at(recipe: Recipe, path: str) -> object:

@@ -48,6 +48,7 @@ class MethodSection(Choice):
         labels: whether the method labels them itself while it trains.
         two_heads: whether the detector must have two RoI heads.
         regions: whether the method goes through the detector's region steps itself, and so knows one head.
+        focal: whether it was published with a focal RoI loss.
     """
 
     unlabeled: ClassVar[bool] = False
@@ -55,6 +56,7 @@ class MethodSection(Choice):
     labels: ClassVar[bool] = False
     two_heads: ClassVar[bool] = False
     regions: ClassVar[bool] = False
+    focal: ClassVar[bool] = False
 
     @property
     def views(self) -> LabeledViews:
@@ -272,6 +274,8 @@ class InstantTeachingSection(MethodSection):
 class UnbiasedTeacherSection(TeacherSection):
     """Unbiased Teacher: a student and its moving average teach each other."""
 
+    focal: ClassVar[bool] = True
+
     name: Literal["unbiased_teacher"] = "unbiased_teacher"
     """The method."""
     decay: UnbiasedTeacherDecay = UnbiasedTeacherDecay()
@@ -280,6 +284,8 @@ class UnbiasedTeacherSection(TeacherSection):
 
 class MUMSection(TeacherSection):
     """MUM: Unbiased Teacher with the student's unlabelled images in mixed tiles."""
+
+    focal: ClassVar[bool] = True
 
     name: Literal["mum"] = "mum"
     """The method."""

@@ -74,6 +74,7 @@ def fit(recipe: Recipe, name: str, *, world: World, console: Console, resume: Ru
     Raises:
         MixdetError: any defect of data or recipe, before step 1; a loss that is not finite.
     """
+    _needs_one_process(recipe, world)
     data = Data.open(recipe)
     torch.manual_seed(keyed_seed(recipe.seed, "init"))
     detector = build_detector(recipe.detector, len(data.labeled.classes), weights=resume is None)
@@ -83,6 +84,14 @@ def fit(recipe: Recipe, name: str, *, world: World, console: Console, resume: Ru
         folder = resume or RunFolder.create(recipe, name)
         folder.write_environment(world)
     return Run(recipe, data, method.to(world.device), world, console, folder, resume).go()
+
+
+def _needs_one_process(recipe: Recipe, world: World) -> None:
+    """Refuse in several processes, however they were started, what only one can do."""
+    for key, value in (("run.baseline", recipe.run.baseline), ("run.rollbacks", recipe.run.rollbacks)):
+        if value and world.size > 1:
+            off = str(type(value)()).lower()
+            raise MixdetError(f"{key}={str(value).lower()}: needs one process, and there are {world.size}; use {off}")
 
 
 class Run:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import resized
-from mixdet.recipes import notes
+from mixdet.recipes import remarks
 from mixdet.recipes.recipe import DataSection, Recipe
 from mixdet.runs.build import Data
 from mixdet.training.distributed import World
@@ -28,7 +28,7 @@ def introduction(recipe: Recipe, data: Data, world: World, root: Path | None, st
         root: the run folder; None in all processes but the first.
         start: steps that are done.
     """
-    for note in (*data.notes, *notes(recipe)):
+    for note in (*data.notes, *remarks(recipe)):
         yield note, NOTE
     yield (
         f"{data.labeled.name}: {len(data.labeled)} images, {len(data.labeled.labels)} boxes, "

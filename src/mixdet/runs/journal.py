@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.text import Text
@@ -120,10 +119,9 @@ def build_health(recipe: Recipe, labeled: DetectionDataset) -> Health | None:
     method, decay = recipe.method, recipe.method.teacher_decay()
     if not method.labels:
         return None
-    boxes = np.bincount(labeled.labels[~labeled.ignored], minlength=len(labeled.classes)) / len(labeled)
     patience = max(recipe.schedule.steps // 20, 1)
     begins, value = (0, None) if decay is None else (decay.burn_in_steps, decay.value)
-    return Health(labeled.classes, boxes.tolist(), begins, patience, value)
+    return Health(labeled.classes, labeled.boxes_an_image().tolist(), begins, patience, value)
 
 
 def percent(value: float | None) -> str:

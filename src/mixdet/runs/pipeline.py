@@ -113,13 +113,9 @@ def _label(stage: StageSection, own: Recipe, data: Data, world: World, console: 
     if stage.labels is not None and world.shared(str(out.is_file())) != str(True):
         labelers = [load_trained(root / name, world.device) for name in stage.labels.by]
         size, workers = own.evaluation.batch_size, build_workers(own.data)
-        found = label_images(stage.labels, labelers, pool, data.labeled, out, world, console, size, workers)
-        if world.is_first:
-            console.print(
-                f"{pool.name}: {found[1]} boxes in {found[0]} of {len(pool)} unlabelled images, found by "
-                f"{' and '.join(stage.labels.by)}",
-                highlight=False,
-            )
+        given = label_images(stage.labels, labelers, pool, data.labeled, out, world, console, size, workers)
+        for line, style in given.lines() if world.is_first else ():
+            console.print(line, style=style, highlight=False)
     world.barrier()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 EXPLOSION = 3.0  # pseudo boxes an image, in labelled boxes an image
+HEIGHTS = " ▁▂▃▄▅▆▇█"
 WORSE = 0.01  # AP by which a student may be ahead of its teacher
 
 
@@ -46,11 +47,11 @@ class Health:
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that goes on has to know, so that nothing is said twice."""
-        return {"since": self._since, "raised": sorted(self._raised)}
+        return {"since": self._since, "raised": sorted(self._raised), "ap": self._ap}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict``."""
-        self._since, self._raised = dict(state["since"]), set(state["raised"])
+        self._since, self._raised, self._ap = dict(state["since"]), set(state["raised"]), dict(state.get("ap", {}))
 
     def line(self, step: int, values: Mapping[str, float | list[float]]) -> str:
         """What the progress line says of the teacher after ``step`` steps; "" if nothing was logged."""
@@ -58,6 +59,9 @@ class Health:
             return f"burn-in: the teacher begins at step {self.begins}" if step < self.begins else ""
         boxes, kept = _number(values["pseudo_boxes"]), _number(values["pseudo_kept"])
         line = f"pseudo boxes {boxes:.1f} an image (labelled {sum(self.labeled):.1f}{self._rarest(values)})"
+        scores = values.get("pseudo_scores")
+        if isinstance(scores, list):
+            line += f", scores 0 {bars(scores)} 1"
         ap = " ".join(f"{name} {100 * value:.1f}" for name, value in self._ap.items())
         return f"{line}, {kept:.0%} of detections kept" + (f", AP {ap}" if ap else "")
 
@@ -140,7 +144,13 @@ class Health:
         if name in self._raised or step - began < self.patience:
             return ""
         self._raised.add(name)
-        return sentence.format(steps=step - began)
+        return sentence.replace("{steps}", str(step - began))  # a class may have braces in its name
+
+
+def bars(values: Sequence[float]) -> str:
+    """A histogram in one line, each value one of eight heights; 0 is a space."""
+    most = max(values, default=0.0)
+    return "".join(HEIGHTS[math.ceil(8 * value / most)] if value > 0 else HEIGHTS[0] for value in values)
 
 
 def _number(value: float | list[float]) -> float:
