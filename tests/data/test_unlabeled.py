@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import pytest
 from PIL import Image
 
 from mixdet.data import open_dataset
-from mixdet.data.unlabeled import left_out, open_unlabeled
+from mixdet.data.overlap import left_out, overlap
+from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 30)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, "teal").save(path)
+    Image.new("RGB", size, tuple(path.name.encode()[:3])).save(path)  # no two alike
     return path
 
 
@@ -80,6 +82,9 @@ def test_labelled_images_are_left_out_whatever_they_are_called(pool: Path, tmp_p
     rest = left_out(open_unlabeled(str(pool)), labeled)
     assert [rest.images.name(i) for i in range(len(rest))] == ["a.PNG", "deep/er/c.jpeg"]
     assert len(left_out(rest, labeled)) == 2
+    (tmp_path / "copies").mkdir()
+    shutil.copyfile(pool / "a.PNG", tmp_path / "copies" / "called_otherwise.png")
+    assert [*overlap(open_unlabeled(str(pool)), open_unlabeled(str(tmp_path / "copies")))] == [0]
     all_scenes = open_unlabeled("scenes:photo/train,count=6,size=64")
     some = open_dataset("scenes:photo/train,count=6,size=64").subset([1, 4])
     assert list(left_out(all_scenes, some).image_ids) == [1, 3, 4, 6]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mixdet.data.dataset import DetectionDataset, ImageSource, SelectedImages
+from mixdet.data.dataset import DetectionDataset, ImageSource
 from mixdet.data.images import FileImages, image_size, quoted, regular_file
 from mixdet.data.voc import is_voc, voc_images
 from mixdet.errors import MixdetError
@@ -113,28 +113,6 @@ def passed_over(dataset: DetectionDataset, count: int, lines: Sequence[str]) -> 
         return dataset
     note = f"{dataset.name}: {len(lines)} of {count} unlabelled images cannot be read and were passed over: {lines[0]}"
     return replace(dataset, notes=(*dataset.notes, note))
-
-
-def left_out(dataset: DetectionDataset, others: DetectionDataset) -> DetectionDataset:
-    """``dataset`` without the images that are in ``others`` too: the same files, or the same drawn scenes."""
-    taken = set(identities(others))
-    return dataset.subset([i for i, key in enumerate(identities(dataset)) if key not in taken])
-
-
-def shared(dataset: DetectionDataset, others: DetectionDataset) -> int:
-    """How many images of ``dataset`` are in ``others`` too."""
-    return len(dataset) - len(left_out(dataset, others))
-
-
-def identities(dataset: DetectionDataset) -> list[str]:
-    """What tells each image of a data set from all others: the file it really is, or its name where there is none."""
-    source: ImageSource = dataset.images
-    positions: Sequence[int] | NDArray[np.int64] = range(len(dataset))
-    if isinstance(source, SelectedImages):
-        positions, source = source.indices, source.source
-    if isinstance(source, FileImages):
-        return [os.path.realpath(source.path(int(i))) for i in positions]
-    return [source.name(int(i)) for i in positions]
 
 
 def _below(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from mixdet.data.check import check_images, image_defects
 from mixdet.data.coco import read_labels
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView
+from mixdet.data.overlap import left_out, shared
 from mixdet.data.sources import open_dataset
 from mixdet.data.splits import labeled_subset, select_files
 from mixdet.data.streams import Workers
-from mixdet.data.unlabeled import left_out, open_unlabeled, passed_over, shared
+from mixdet.data.unlabeled import open_unlabeled, passed_over
 from mixdet.detectors import DETECTORS, ROI_CLS_LOSSES, Ensemble, FasterRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.errors import MixdetError
@@ -97,13 +98,8 @@ class Data:
         if data.unlabeled is not None and recipe.method.unlabeled:
             unlabeled = build_pool(data.unlabeled, labeled)
             notes += unlabeled.notes
-            seen = {name: shared(unlabeled, d) for name, d in (("val", val), ("test", test)) if d is not None}
-            notes += [
-                f"{unlabeled.name}: {count} of its images are in data.{name}: what is measured there is not new to the "
-                "student"
-                for name, count in seen.items()
-                if count
-            ]
+        for name, measured_on in (("val", val), ("test", test)):
+            notes += _seen(name, measured_on, labeled, unlabeled)
         return cls(labeled, unlabeled, val, test, tuple(notes))
 
     def of_stream(self, name: str) -> DetectionDataset:
@@ -117,6 +113,24 @@ class Data:
         """Of what is trained on; a run that goes on has to find the same."""
         trained = {"labeled": self.labeled, "unlabeled": self.unlabeled}
         return {name: dataset.fingerprint() for name, dataset in trained.items() if dataset is not None}
+
+
+def _seen(
+    name: str, measured_on: DetectionDataset | None, labeled: DetectionDataset, unlabeled: DetectionDataset | None
+) -> Iterator[str]:
+    """What is measured on and was trained on, a line for each of both streams."""
+    if measured_on is None:
+        return
+    if count := shared(measured_on, labeled):
+        yield (
+            f"data.{name}: {count} of its {len(measured_on)} images are trained on (data.labeled): what is measured on "
+            "them says nothing about new images; give others"
+        )
+    if unlabeled is not None and (count := shared(unlabeled, measured_on)):
+        yield (
+            f"{unlabeled.name}: {count} of its images are in data.{name}: what is measured there is not new to the "
+            "student"
+        )
 
 
 def build_pool(section: PoolSection, labeled: DetectionDataset) -> DetectionDataset:

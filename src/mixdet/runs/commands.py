@@ -13,7 +13,7 @@ from mixdet.data.unlabeled import images_of_files
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation
 from mixdet.evaluation import evaluate as measure
-from mixdet.recipes.load import load_recipe
+from mixdet.recipes.load import QUICKSTART, load_recipe
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.tiles import TilesPerObject, tiles_per_object
 from mixdet.runs.build import Data, build_dataset
@@ -36,16 +36,14 @@ def train(
 
     Args:
         recipe: a shipped name, a path to a YAML file, or a ``Recipe``; None is the quickstart.
-        overrides: "key.sub=value" words, as on the command line.
+        overrides: "key.sub=value" words, as on the command line; not with a ``Recipe``.
         console: for progress; silent if not given.
 
     Raises:
         MixdetError: any defect of recipe or data, before step 1.
     """
-    resolved = (
-        recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe), [*overrides])
-    )
-    name = Path(recipe).stem if isinstance(recipe, str | Path) else "quickstart"
+    resolved = _resolved(recipe, overrides)
+    name = resolved.method.name if isinstance(recipe, Recipe) else Path(recipe or QUICKSTART).stem
     _one_of_many(resolved)
     world = join_world(resolved.run.device)
     try:
@@ -69,6 +67,14 @@ def resume(run: str | Path, overrides: Sequence[str] = (), console: Console | No
         return _fitted(recipe, folder.root.name, world, console or Console(quiet=True), folder)
     finally:
         leave_world()
+
+
+def _resolved(recipe: str | Path | Recipe | None, overrides: Sequence[str]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        if overrides:
+            raise MixdetError(f"{overrides[0]}: overrides go with a recipe's name or file; change the Recipe itself")
+        return recipe
+    return load_recipe(recipe, [*overrides])
 
 
 def _fitted(recipe: Recipe, name: str, world: World, console: Console, resume: RunFolder | None = None) -> FitResult:
@@ -164,9 +170,7 @@ def preview(
     count: int = PREVIEW_COUNT,
 ) -> Path:
     """Draw what training would be fed, in mixed tiles or each box as strong as its share; the file written."""
-    resolved = (
-        recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe), [*overrides])
-    )
+    resolved = _resolved(recipe, overrides)
     data = Data.open(resolved, measured=False)
     if (mixed_tiles := resolved.method.mixed_tiles()) is not None:
         picture = draw_tiled(resolved, mixed_tiles, data, count)
