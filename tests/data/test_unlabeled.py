@@ -91,20 +91,23 @@ def test_labelled_images_are_left_out_whatever_they_are_called(pool: Path, tmp_p
     assert len(left_out(all_scenes, open_dataset("scenes:photo/val,count=6,size=64"))) == 6
 
 
-def test_no_annotation_can_be_opened(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With every way to open anything but images closed, reading and decoding go on."""
+@pytest.mark.parametrize("listed", [False, True])
+def test_no_annotation_can_be_opened(listed: bool, pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every way to open anything but images closed, reading and decoding go on: of a folder, and of a list."""
+    (pool / "labeled.json").write_text("as mixdet split writes it, beside the list")
+    (pool / "unlabeled.txt").write_text("a.PNG\nb.jpg\ndeep/er/c.jpeg\n")
     opened: list[str] = []
     real = io.open
 
     def guarded(file: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(file, str | os.PathLike) and str(file).startswith(str(pool)):
             opened.append(str(file))
-            assert str(file).lower().endswith((".jpg", ".png", ".jpeg")), f"opened {file}"
+            assert str(file).lower().endswith((".jpg", ".png", ".jpeg", "unlabeled.txt")), f"opened {file}"
         return real(file, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "open", guarded)
     monkeypatch.setattr(io, "open", guarded)
-    dataset = open_unlabeled(str(pool))
+    dataset = open_unlabeled(str(pool / "unlabeled.txt" if listed else pool))
     assert [dataset.image(i).shape[0] for i in range(len(dataset))] == [3, 3, 3]
     assert opened
 

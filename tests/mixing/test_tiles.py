@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -176,12 +176,22 @@ class Pointwise(nn.Module):
 
 
 @pytest.mark.parametrize("place", ["neck", "backbone", "stem", "stride8", "stride32"])
-def test_a_network_without_neighbours_commutes_with_mixing(place: str) -> None:
+@settings(deadline=None, max_examples=20)
+@given(
+    images=st.integers(1, 6),
+    sides=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    group_size=st.integers(1, 6),
+    num_tiles=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_a_network_without_neighbours_commutes_with_mixing(
+    place: str, images: int, sides: tuple[int, int], group_size: int, num_tiles: int, seed: int
+) -> None:
     network = Pointwise()
-    images = torch.rand(5, 3, 96, 160, generator=seeded(0))
-    tiles = draw_tiles(images.shape, 4, 4, seeded(1))
-    plain = network.features(images)
-    found = unmixed_features(network, mix_tiles(images, tiles), tiles, place)  # type: ignore[arg-type]
+    batch = torch.rand(images, 3, 32 * sides[0], 32 * sides[1], generator=seeded(seed))
+    tiles = draw_tiles(batch.shape, group_size, num_tiles, seeded(seed + 1))
+    plain = network.features(batch)
+    found = unmixed_features(network, mix_tiles(batch, tiles), tiles, place)  # type: ignore[arg-type]
     for name, level in plain.items():
         torch.testing.assert_close(found[name], level, rtol=0, atol=0)
 

@@ -59,6 +59,7 @@ from mixdet.recipes.recipe import (
 )
 from mixdet.recipes.section import Key, Section
 from mixdet.runs.build import (
+    Data,
     build_dataset,
     build_detector,
     build_method,
@@ -72,6 +73,7 @@ from mixdet.teaching import Decay
 from mixdet.teaching.decay import Ramp
 from mixdet.training.optim import build_optimizer
 from mixdet.training.schedules import Schedule
+from recipes_for_tests import quick_recipe
 
 METHOD_SECTIONS = Key.of(Recipe).child("method").sections  # type: ignore[union-attr]
 
@@ -383,3 +385,15 @@ def test_tiles_are_unmixed_where_the_body_has_a_place() -> None:
         assert build_tiles(TilesSection(unmix_at=place), detector.stages).unmix_at == place
     with pytest.raises(MixdetError, match=r"method\.tiles\.unmix_at=fpn: must be one of neck, backbone, stem, stride4"):
         build_method(MUMSection(tiles=TilesSection(unmix_at="fpn")), detector)
+
+
+def test_what_is_measured_on_and_was_trained_on_is_said(tmp_path: Path) -> None:
+    pool = "data.unlabeled=scenes:photo/val,count=6,size=96"
+    same = quick_recipe(tmp_path, pool, "method=mum", "data.val=scenes:photo/train,count=12,size=96")
+    lines = Data.open(same).notes
+    assert len(lines) == 1
+    assert "data.val: 12 of its 12 images are trained on (data.labeled)" in lines[0]
+    lines = Data.open(quick_recipe(tmp_path, pool, "method=mum")).notes
+    assert len(lines) == 1
+    assert "4 of its images are in data.val: what is measured there is not new to the student" in lines[0]
+    assert Data.open(quick_recipe(tmp_path)).notes == ()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
+from rich.console import Console
 from torch import Tensor
 
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
@@ -19,6 +20,7 @@ from mixdet.errors import MixdetError
 from mixdet.methods import Supervised
 from mixdet.recipes import Recipe
 from mixdet.runs import commands
+from mixdet.runs.fit import fit
 from mixdet.structures import Losses, Regions
 from mixdet.teaching import FixedThreshold, LabelStore, LeastThreshold
 from mixdet.training.checkpoint import latest_checkpoint
@@ -59,6 +61,7 @@ def free_port() -> int:
     "method",
     [
         ("method={mix: lossmix, ema_decay: 0.5}",),
+        (POOL, "method={name: unbiased_teacher, score_threshold: 0.1, decay: {value: 0.5, burn_in_steps: 1}}"),
         (
             POOL,
             "method={name: mum, score_threshold: 0.1, decay: {value: 0.5, burn_in_steps: 1}, mix_unlabeled: lossmix}",
@@ -69,7 +72,7 @@ def free_port() -> int:
             "detector.name=two_head_rcnn",
         ),
     ],
-    ids=["supervised", "mum", "ismt"],
+    ids=["supervised", "unbiased_teacher", "mum", "ismt"],
 )
 def test_two_processes_equal_one_that_accumulates(
     method: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +147,24 @@ def test_stages_in_two_processes_are_those_of_one(tmp_path: Path) -> None:
     final = [read_weights(tmp_path / name / "weights" / "student-last.safetensors")[0] for name in ("one", "two")]
     for name, value in final[0].items():
         torch.testing.assert_close(final[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("run.baseline=true", "schedule.steps=4"), "run.baseline=true: needs one process, and there are 2; use false"),
+        (("run.rollbacks=2",), "run.rollbacks=2: needs one process, and there are 2; use 0"),
+    ],
+)
+def test_what_only_one_process_can_do_is_refused_however_they_were_started(
+    words: tuple[str, ...], line: str, tmp_path: Path
+) -> None:
+    method = "method={name: mum, decay: {value: 0.5, burn_in_steps: 1, ramp: none}}"
+    recipe = quick_recipe(tmp_path / "run", POOL, method, "data.shards=2", *words)
+    with pytest.raises(MixdetError) as fault:
+        fit(recipe, "run", world=World(0, 2), console=Console(quiet=True))
+    assert str(fault.value) == line
+    assert not (tmp_path / "run").exists()
 
 
 def test_shards_are_dealt_evenly_or_refused() -> None:
