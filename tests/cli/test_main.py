@@ -72,8 +72,8 @@ def test_grammar(line: str, expected: dict[str, object]) -> None:
         ("compare", "compare needs a study, or recipes"),
         ("compare a --seeds 1,1", "--seeds: '1,1' is not a list of seeds; write different ones such as 0,1,2"),
         ("compare a --rows x,", "--rows: 'x,' is not a list of rows"),
-        ("config", "config needs what to do: show or check"),
-        ("config chek", "config 'chek': write show or check; did you mean 'check'?"),
+        ("config", "config needs what to do: show, explain or check"),
+        ("config chek", "config 'chek': write show, explain or check; did you mean 'check'?"),
     ],
 )
 def test_a_command_line_that_means_nothing(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +129,26 @@ def test_config_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert "val: # command line" in lines
     assert "steps: 18000 # lossmix_voc.yaml" in lines
     assert "aspect_grouping: true" in lines  # a default says nothing
+
+
+def test_config_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "explain", "mum_small", "seed=7"]) == 0
+    text = capsys.readouterr().out
+    assert load_recipe("mum_small", ["seed=7"]).model_dump(mode="json") == parse_yaml(text, "explained")[0]
+    lines = text.splitlines()
+    for key, meaning in (
+        ("  score_threshold: 0.7", "  # "),
+        (
+            "    burn_in_steps: 200",
+            "    # Steps on labelled images alone (unlabelled ones are read all the same), before",
+        ),
+        (
+            "  metric: coco",
+            "  # COCO's AP, or PASCAL VOC's of 2007 (11 points) or 2012 (area). One of coco, voc07, voc12.",
+        ),
+    ):
+        assert lines[lines.index(key) - 1].startswith(meaning)
+    assert "One of supervised, csd, stac, instant_teaching, ismt, multi_phase, unbiased_teacher, mum." in text
 
 
 def test_config_check(capsys: pytest.CaptureFixture[str]) -> None:

@@ -389,11 +389,11 @@ def test_tiles_are_unmixed_where_the_body_has_a_place() -> None:
 
 def test_what_is_measured_on_and_was_trained_on_is_said(tmp_path: Path) -> None:
     pool = "data.unlabeled=scenes:photo/val,count=6,size=96"
-    same = quick_recipe(tmp_path, pool, "method=mum", "data.val=scenes:photo/train,count=12,size=96")
+    same = quick_recipe(tmp_path, pool, "method.name=mum", "data.val=scenes:photo/train,count=12,size=96")
     lines = Data.open(same).notes
     assert len(lines) == 1
     assert "data.val: 12 of its 12 images are trained on (data.labeled)" in lines[0]
-    lines = Data.open(quick_recipe(tmp_path, pool, "method=mum")).notes
+    lines = Data.open(quick_recipe(tmp_path, pool, "method.name=mum")).notes
     assert len(lines) == 1
     assert "4 of its images are in data.val: what is measured there is not new to the student" in lines[0]
     assert Data.open(quick_recipe(tmp_path)).notes == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from mixdet.cli.main import main
 from mixdet.data import DetectionDataset, open_dataset
+from mixdet.data.overlap import identities
 from mixdet.data.splits import folds_of, labeled_subset
 from mixdet.data.stand_in import write_coco, write_voc
-from mixdet.data.unlabeled import identities, open_unlabeled
+from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
 from mixdet.recipes import load_recipe
 from mixdet.runs.splitting import split
@@ -38,6 +40,21 @@ def test_what_is_written_is_what_was_chosen(coco: str, tmp_path: Path) -> None:
     pool = open_unlabeled(str(made.folder / "unlabeled.txt"))
     assert made.unlabeled == len(pool) == 12
     assert sorted(identities(pool) + identities(written)) == sorted(identities(whole))
+
+
+def test_images_to_validate_on(coco: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made,) = split(coco, tmp_path / "out", count=12, val_fraction=0.25, seeds=(3,))
+    assert (len(made.labeled), made.val, made.unlabeled) == (12, 6, 6)
+    images = str(tmp_path / "data" / "train")
+    parts = [identities(open_dataset(str(made.folder / f"{name}.json"), images)) for name in ("labeled", "val")]
+    parts += [identities(open_unlabeled(str(made.folder / "unlabeled.txt")))]
+    assert sorted(chain(*parts)) == sorted(identities(open_dataset(coco)))
+    same(made.labeled, open_dataset(coco).subset(labeled_subset(open_dataset(coco), count=12, seed=3)))
+    assert main(["split", coco, "--labeled", "75%", "--val", "25%", "--out", str(tmp_path / "all")]) == 0
+    said = capsys.readouterr().out
+    assert "6 to validate on, 0 unlabelled" in said
+    assert "data.unlabeled=FOLDER" in said
+    assert "val.json" in said
 
 
 def test_several_seeds_and_folds(coco: str, tmp_path: Path) -> None:
@@ -108,6 +125,8 @@ def test_the_command(coco: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["DATA", "--labeled", "0%"], "'0%' is neither"),
         (["DATA", "--labeled", "500"], "count = 500: must be in [1, 24]"),
         (["DATA", "--labeled", "2"], "ask for at least"),
+        (["DATA", "--labeled", "20", "--val", "5"], "which leaves 4, and 5 are asked for to validate on"),
+        (["DATA", "--labeled", "20", "--val", "five"], "'five' is neither a number of images"),
         (["DATA"], "required"),
         (["--labeled", "3"], "split needs the data"),
         (["DATA", "other.json", "--labeled", "3"], "one data set at a time"),

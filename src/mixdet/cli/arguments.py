@@ -80,12 +80,13 @@ COMMANDS = (
     Command(
         "split",
         "split",
-        "DATA --labeled N|N% [--images DIR] [--seeds 0] [--folds K] [--rule cover|uniform] [--out DIR]",
+        "DATA --labeled N|N% [--val N|N%] [--images DIR] [--seeds 0] [--folds K] [--out DIR] [option ...]",
         "keep the labels of some images",
         "Writes labeled.json, the images of DATA (a COCO file, or VOC_FOLDER:SPLIT) that keep their labels, and\n"
-        "unlabeled.txt, a list of the others. Every class is among the labelled images, unless --rule is uniform.",
+        "unlabeled.txt, a list of the others; with --val also val.json, images to validate on. Every class is among\n"
+        "the labelled images, unless --rule is uniform.",
         (
-            "mixdet split train.json --labeled 10% --out split",
+            "mixdet split all.json --labeled 80% --val 20%",
             "mixdet split train.json --labeled 120 --seeds 0,1,2 --folds 5 --out split",
         ),
     ),
@@ -133,13 +134,16 @@ COMMANDS = (
     Command(
         "config",
         "config",
-        "show|check [RECIPE] [key=value ...]",
+        "show|explain|check [RECIPE] [key=value ...]",
         "print or check a recipe without running it",
         "show prints every setting of the recipe, and behind those that are not defaults where they were set.\n"
-        "check says whether the recipe is valid.",
-        ("mixdet config show lossmix_voc method.mix=union", "mixdet config check my_recipe.yaml"),
+        "explain prints them with what each means and which words it takes. check says whether the recipe is valid.",
+        ("mixdet config explain mum method.mix_labeled=lossmix", "mixdet config check my_recipe.yaml"),
     ),
 )
+
+
+CONFIG_ACTIONS = ("show", "explain", "check")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -224,6 +228,7 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--score", type=_score, default=0.5, help="lowest score that is kept (default 0.5)")
     elif name == "split":
         parser.add_argument("--labeled", type=_amount, metavar="N|N%", required=True, help="images, or percent of them")
+        parser.add_argument("--val", type=_amount, metavar="N|N%", help="of the others, images to validate on")
         parser.add_argument("--images", metavar="DIR", help="folder of the images, if they are not beside DATA")
         parser.add_argument("--seeds", type=_seeds, default=(0,), help="one split for each (default 0)")
         parser.add_argument("--folds", type=_count, default=0, metavar="K", help="also cut the labelled images into K")
@@ -245,7 +250,9 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
     elif name == "compare":
         parser.add_argument("--seeds", type=_seeds, help="such as 0,1,2 (default: the study's; 0 for recipes)")
         parser.add_argument("--rows", type=_rows, help="names of the rows to run (default all)")
-        parser.add_argument("--results", metavar="FILE", help="JSON file to write the numbers to")
+        parser.add_argument(
+            "--results", metavar="FILE", help="file the numbers are appended to (runs/compare/NAME.jsonl)"
+        )
 
 
 def _arrange(args: argparse.Namespace, words: list[str]) -> None:
@@ -267,10 +274,10 @@ def _arrange(args: argparse.Namespace, words: list[str]) -> None:
         _required(args, names, "a study, or recipes")
         return
     if args.command == "config":
-        args.action = _required(args, names[:1], "what to do: show or check")
-        if args.action not in ("show", "check"):
-            hint = _closest(args.action, ["show", "check"])
-            raise MixdetError(f"command line: config {args.action!r}: write show or check{hint}")
+        args.action = _required(args, names[:1], "what to do: show, explain or check")
+        if args.action not in CONFIG_ACTIONS:
+            hint = _closest(args.action, CONFIG_ACTIONS)
+            raise MixdetError(f"command line: config {args.action!r}: write show, explain or check{hint}")
         names = names[1:]
     if len(names) > 1:
         raise MixdetError(f"command line: {args.command} {names[1]!r}: settings are key=value, without spaces")

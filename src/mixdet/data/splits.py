@@ -71,6 +71,42 @@ def labeled_subset(
     return np.array(sorted(cover + rest[: count - len(cover)]), np.int64)
 
 
+def held_out(
+    dataset: DetectionDataset,
+    taken: NDArray[np.int64],
+    *,
+    seed: int,
+    fraction: float | None = None,
+    count: int | None = None,
+) -> NDArray[np.int64]:
+    """Images to validate on, uniform without replacement among those that are not ``taken``.
+
+    Args:
+        dataset: N images.
+        taken: positions of the labelled ones.
+        seed: of the hash, as in ``labeled_subset``.
+        fraction: share of the N images, rounded to at least one image. Either this or ``count``.
+        count: number of images.
+
+    Returns:
+        (n,) positions, ascending.
+
+    Raises:
+        MixdetError: if there are not so many.
+    """
+    if (fraction is None) == (count is None):
+        raise ValueError("held_out: give either fraction or count")
+    wanted = max(1, round(fraction * len(dataset))) if fraction is not None else count
+    known = set(taken.tolist())
+    rest = [i for i in _shuffled(dataset, seed) if i not in known]
+    if wanted is None or wanted > len(rest):
+        raise MixdetError(
+            f"{dataset.name}: {len(known)} of {len(dataset)} images are labelled ones for training, which leaves "
+            f"{len(rest)}, and {wanted} are asked for to validate on; ask for fewer of either"
+        )
+    return np.array(sorted(rest[:wanted]), np.int64)
+
+
 def folds_of(dataset: DetectionDataset, folds: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """(kept, held out) positions of each of ``folds`` parts, every image held out once; the order is a seed's hash.
 

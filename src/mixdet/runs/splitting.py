@@ -13,7 +13,7 @@ import numpy as np
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.images import FileImages, quoted
 from mixdet.data.sources import open_dataset
-from mixdet.data.splits import SplitRule, folds_of, labeled_subset
+from mixdet.data.splits import SplitRule, folds_of, held_out, labeled_subset
 from mixdet.errors import MixdetError
 from mixdet.training.files import write_atomically
 
@@ -23,14 +23,16 @@ class Split:
     """What one seed came to.
 
     Attributes:
-        folder: where labeled.json, unlabeled.txt and the folds are.
+        folder: where labeled.json, val.json, unlabeled.txt and the folds are.
         labeled: the images that keep their labels, as a data set.
-        unlabeled: how many do not.
+        val: how many keep them to validate on; 0 where none were asked for, and there is no val.json.
+        unlabeled: how many do not keep them.
         images: the folder that the names in labeled.json are relative to.
     """
 
     folder: Path
     labeled: DetectionDataset
+    val: int
     unlabeled: int
     images: Path
 
@@ -42,6 +44,8 @@ def split(
     images: str | None = None,
     fraction: float | None = None,
     count: int | None = None,
+    val_fraction: float | None = None,
+    val_count: int | None = None,
     seeds: tuple[int, ...] = (0,),
     folds: int = 0,
     rule: SplitRule = "cover",
@@ -54,6 +58,8 @@ def split(
         images: folder of a COCO file's images, if not beside it.
         fraction: share of the images in (0, 1]; either this or ``count``.
         count: number of images.
+        val_fraction: share of the images that is kept apart to validate on; this, or ``val_count``, or neither.
+        val_count: number of such images.
         seeds: of the choice.
         folds: also cut the labelled images into so many parts for cross-validation; 0 for none.
         rule: as in ``labeled_subset``.
@@ -72,18 +78,23 @@ def split(
     if there := next((f for f in folders.values() if (f / "labeled.json").exists()), None):
         raise MixdetError(f"{there / 'labeled.json'}: is there already; name another folder with --out")
     chosen = {s: labeled_subset(dataset, seed=s, fraction=fraction, count=count, rule=rule) for s in seeds}
+    held = {seed: np.zeros(0, np.int64) for seed in seeds}
+    if val_fraction is not None or val_count is not None:
+        held = {s: held_out(dataset, chosen[s], seed=s, fraction=val_fraction, count=val_count) for s in seeds}
     parts = {seed: folds_of(dataset.subset(chosen[seed]), folds, seed) for seed in seeds}
     done = []
     for seed, folder in folders.items():
         labeled = dataset.subset(chosen[seed])
-        rest = np.setdiff1d(np.arange(len(dataset)), chosen[seed])
+        rest = np.setdiff1d(np.arange(len(dataset)), np.concatenate([chosen[seed], held[seed]]))
         folder.mkdir(parents=True, exist_ok=True)
         _write_list(folder / "unlabeled.txt", [source.path(int(i)) for i in rest])
-        for number, (kept, held) in enumerate(parts[seed]):
+        if len(held[seed]):
+            _write_coco(folder / "val.json", dataset.subset(held[seed]))
+        for number, (kept, left) in enumerate(parts[seed]):
             _write_coco(folder / f"fold-{number}-train.json", labeled.subset(kept))
-            _write_coco(folder / f"fold-{number}-val.json", labeled.subset(held))
+            _write_coco(folder / f"fold-{number}-val.json", labeled.subset(left))
         _write_coco(folder / "labeled.json", labeled)  # last: it says that the split is whole
-        done.append(Split(folder, labeled, len(rest), Path(os.path.relpath(source.root))))
+        done.append(Split(folder, labeled, len(held[seed]), len(rest), Path(os.path.relpath(source.root))))
     return done
 
 
