@@ -16,10 +16,10 @@ from rich.console import Console
 
 from mixdet.data import labeled_subset, open_dataset
 from mixdet.runs.commands import evaluate
-from mixdet.runs.compare import digest, run_rows
-from mixdet.runs.comparison import Result, comparison_markdown, read_results
+from mixdet.runs.compare import selection
 from mixdet.runs.folder import RunFolder
-from mixdet.runs.selection import selection
+from mixdet.runs.results import Result, comparison_markdown, read_results
+from mixdet.runs.rows import digest, run_rows
 
 HERE = Path("docs/evidence")  # from the repository's root, so that the commands in the results hold anywhere
 WORK = Path("evidence-runs")

@@ -20,8 +20,8 @@ import torch
 from rich.console import Console
 from running import curves_markdown, keep_curves, measure_last, prepare, run_one, spent, study_file, table, write_page
 
-from mixdet.runs.comparison import Result, comparison_markdown, interval
-from mixdet.runs.selection import selection
+from mixdet.runs.compare import selection
+from mixdet.runs.results import Result, comparison_markdown, interval
 
 SEEDS = {
     "semi_bccd_20": (0, 1, 2, 3, 4),

@@ -18,8 +18,8 @@ import torch
 from rich.console import Console
 from running import curves_markdown, keep_curves, prepare, run_one, spent, study_file, table, write_page
 
-from mixdet.runs.comparison import Result, interval
-from mixdet.runs.selection import selection
+from mixdet.runs.compare import selection
+from mixdet.runs.results import Result, interval
 
 SETS = ("bccd_20", "bccd_41", "bccd_all", "fod_10", "scenes")
 BATCHES = (("baseline", "lossmix"), ("union", "half"), ("noise", "swapped"))  # most wanted first

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mixdet.mixing import Mix, blend_images, from_torchvision, interpolate_losses, to_torchvision
     from mixdet.recipes import Recipe, load_recipe
     from mixdet.runs.commands import evaluate, predict, preview, resume, train
+    from mixdet.runs.compare import compare
     from mixdet.runs.fit import FitResult
-    from mixdet.runs.selection import compare
     from mixdet.structures import Batch, Detections, Detector, Instances, Losses, Step, Stream, Views, supervise
 
 _HOMES = {
@@ -43,7 +43,7 @@ _HOMES = {
     "Views": "mixdet.structures",
     "blend_images": "mixdet.mixing",
     "build_backbone": "mixdet.detectors",
-    "compare": "mixdet.runs.selection",
+    "compare": "mixdet.runs.compare",
     "evaluate": "mixdet.runs.commands",
     "from_torchvision": "mixdet.mixing",
     "interpolate_losses": "mixdet.mixing",

@@ -19,9 +19,8 @@ from mixdet.cli.arguments import parse
 from mixdet.cli.main import main
 from mixdet.recipes import load_recipe
 from mixdet.runs import commands
-from mixdet.runs import compare as module
-from mixdet.runs.compare import digest
-from mixdet.runs.comparison import (
+from mixdet.runs import rows as module
+from mixdet.runs.results import (
     T_QUANTILES,
     Entry,
     Result,
@@ -35,6 +34,7 @@ from mixdet.runs.comparison import (
     read_results,
     spread,
 )
+from mixdet.runs.rows import digest
 from recipes_for_tests import QUICK
 
 WORDS = [*QUICK, "schedule.steps=2", "run.checkpoint_every=1", "evaluation.visualize=0"]

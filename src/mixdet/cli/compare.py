@@ -6,9 +6,9 @@ import argparse
 
 from rich.console import Console
 
-from mixdet.runs.comparison import comparison_table
+from mixdet.runs.compare import compare, selection
 from mixdet.runs.dry_run import dry_runs
-from mixdet.runs.selection import compare, selection
+from mixdet.runs.results import comparison_table
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,160 +1,99 @@
-"""Rows x seeds, side by side: run what is missing, keep one line a result."""
+"""Studies and recipes by name, as the rows of one table."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 
 from mixdet.errors import MixdetError
-from mixdet.evaluation import Evaluation
-from mixdet.recipes.recipe import Recipe
-from mixdet.runs import commands
-from mixdet.runs.comparison import Entry, Result, read_results
-from mixdet.runs.folder import RunFolder
-from mixdet.training.spawn import spawn
-
-PROCESSES = ("workers", "worker_start")  # of data: who reads it, which changes no result
+from mixdet.recipes.load import load_recipe, recipe_names
+from mixdet.recipes.study import load_study, study_names
+from mixdet.runs.results import Entry, Result
+from mixdet.runs.rows import run_rows, slug
+from mixdet.training.distributed import is_spawned
 
 
-def run_rows(
-    title: str,
-    entries: Sequence[Entry],
-    seeds: Sequence[int],
-    results: Path,
-    command: Callable[[str, int], str],
-    console: Console,
-    folder: Path | None = None,
+def compare(
+    names: Sequence[str],
+    overrides: Sequence[str] = (),
+    *,
+    rows: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    results: str | Path | None = None,
+    console: Console | None = None,
 ) -> list[Result]:
-    """Run every entry with every seed, unless its line is in ``results`` already.
-
-    An interrupted run is resumed. Its folder keeps weights and metrics; checkpoints go once its line is written.
+    """Run what is missing of a study, or of several recipes, row by row and seed by seed.
 
     Args:
-        title: of the study; part of each line.
-        entries: rows.
-        seeds: of each row; row after row for one seed, then the next.
-        results: JSON lines, appended to.
-        command: (row, seed) -> the command that runs it.
-        console: for progress.
-        folder: of the run folders; beside ``results`` if not given.
+        names: one study, or recipes.
+        overrides: "key.sub=value" words for every row.
+        rows: names of the rows to run; all if not given.
+        seeds: the study's if not given, 0 for recipes.
+        results: JSON lines, one a finished row and seed; runs/compare/TITLE.jsonl if not given.
+        console: for progress; silent if not given.
 
     Returns:
-        All results asked for, in the order of ``entries``, then seeds.
+        All results asked for, those that were there included.
 
     Raises:
-        MixdetError: a row with a defect, or with nothing to measure on, before the first is run.
+        MixdetError: a name, row or recipe with a defect, before the first is run.
     """
-    recipes = {(entry.name, seed): entry.recipe(seed) for entry in entries for seed in seeds}  # all checked first
-    for (row, _), recipe in recipes.items():
-        if recipe.data.val is None and recipe.data.test is None:
-            raise MixdetError(f"{row}: data.val=null: there is nothing to compare by; give it data.val or data.test")
-    known = {(r.row, r.seed, r.recipe): r for r in read_results(results) if r.study == title}
-    for seed in seeds:
-        for entry in entries:
-            recipe = recipes[entry.name, seed]
-            key = (entry.name, seed, digest(recipe))
-            if key in known:
-                continue
-            console.print(f"[bold]{title}[/]: {entry.name}, seed {seed}", highlight=False)
-            own = (folder or results.parent / results.stem) / f"{slug(title)}-{entry.name}-{seed}"
-            known[key] = _run(title, entry.name, seed, recipe, own, command(entry.name, seed), console)
-            results.parent.mkdir(parents=True, exist_ok=True)
-            with results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(known[key])) + "\n")
-            for checkpoints in [*own.rglob("checkpoints")]:
-                shutil.rmtree(checkpoints)
-    return [known[entry.name, seed, digest(recipes[entry.name, seed])] for entry in entries for seed in seeds]
+    if is_spawned():
+        raise MixdetError("compare: starts as many processes as run.devices says; run it without torchrun")
+    title, entries, usual = selection(names, overrides, rows)
+    path = Path(results) if results else Path("runs") / "compare" / f"{slug(title)}.jsonl"
+
+    def command(row: str, seed: int) -> str:
+        words = ["mixdet", "compare", *names, *overrides, "--rows", row, "--seeds", str(seed)]
+        return shlex.join([*words, "--results", str(path)])
+
+    return run_rows(title, entries, seeds or usual, path, command, console or Console(quiet=True))
 
 
-def digest(recipe: Recipe) -> str:
-    """What tells one result from another: everything in the recipe but where and how it is run.
+def selection(
+    names: Sequence[str], overrides: Sequence[str], rows: Sequence[str] | None
+) -> tuple[str, list[Entry], Sequence[int]]:
+    """Title, rows and seeds of one study, or of several recipes as the rows of one table.
 
-    Keys at their defaults do not count, so that a result stays known when a later release has more keys.
+    Raises:
+        MixdetError: a study among several names, two recipes of one name, or a row that does not exist.
     """
-    content = recipe.stated()
-    content["data"] = {key: value for key, value in content.get("data", {}).items() if key not in PROCESSES}
-    content.pop("run", None)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def slug(title: str) -> str:
-    """``title`` as a folder name."""
-    return "_".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
-
-
-def _run(title: str, row: str, seed: int, recipe: Recipe, folder: Path, command: str, console: Console) -> Result:
-    began = _cpu_seconds()
-    recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"out": str(folder)})})
-    split: Literal["val", "test"] = "val" if recipe.data.test is None else "test"
-    measured = _train(recipe, folder, console) or commands.evaluate(folder, split=split)
-    return Result(
-        title,
-        row,
-        seed,
-        split,
-        measured.metric,
-        {name: None if value is None else round(100 * value, 4) for name, value in measured.numbers.items()},
-        recipe.schedule.steps,
-        round(_cpu_seconds() - began, 1),
-        digest(recipe),
-        command,
-        CODE,
-    )
-
-
-def _train(recipe: Recipe, folder: Path, console: Console) -> Evaluation | None:
-    """Train, or go on, to the end, in as many processes as the recipe says; what was measured on its test split."""
-    resumable = _resumable(folder, digest(recipe))
-    if not resumable and (folder / "recipe.yaml").is_file():
-        shutil.rmtree(folder)
-    if recipe.run.devices > 1:
-        file = folder.with_name(f"{folder.name}.yaml")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(recipe.to_yaml(), "utf-8")
-        code = spawn(["resume", str(folder)] if resumable else ["train", str(file)], recipe.run.devices)
-        test = None
-    else:
-        result = commands.resume(folder, console=console) if resumable else commands.train(recipe, console=console)
-        code, test = result.exit_code, result.test
-    if code:
-        raise SystemExit(code)
-    return test
-
-
-def _resumable(folder: Path, wanted: str) -> bool:
-    """Whether ``folder`` holds a run of the recipe with that digest, with a checkpoint to go on from."""
-    if not (folder / "recipe.yaml").is_file():
-        return False
-    return any(folder.rglob("checkpoints/step-*")) and digest(RunFolder.open(folder)[1]) == wanted
-
-
-def _cpu_seconds() -> float:
-    """Of this process and those it has waited for."""
-    return sum(os.times()[:4])
-
-
-def code_version() -> str:
-    """The commit of the checkout this package runs from ("+" when its sources are changed), else its version."""
-    here = Path(__file__).resolve().parent
-    try:
-        git = ["git", "-C", str(here)]
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", str(here.parent)], capture_output=True, text=True, check=True
+    studies = [name for name in names if is_study(name)]
+    if studies and len(names) > 1:
+        raise MixdetError(f"command line: {studies[0]} is a study; compare one study, or several recipes")
+    if studies:
+        study = load_study(names[0])
+        chosen = [study.row(name) for name in rows] if rows else list(study.rows)
+        entries = [
+            Entry(row.name, lambda seed, row=row: study.recipe_of(row, overrides, seed), dict(row.paper), row.note)  # type: ignore[misc]
+            for row in chosen
+        ]
+        return study.name, entries, study.seeds
+    known = recipe_names()
+    if unknown := [name for name in names if name not in known and not Path(name).exists()]:
+        raise MixdetError(
+            f"command line: no study, recipe or file {unknown[0]!r} (studies: {', '.join(study_names())}; "
+            f"recipes: {', '.join(known)})"
         )
-    except (OSError, subprocess.CalledProcessError):
-        return version("mixdet")
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    stems = [Path(name).stem for name in names]
+    if twice := {stem for stem in stems if stems.count(stem) > 1}:
+        raise MixdetError(f"command line: two of the recipes are called {min(twice)}; rename one")
+    if strange := set(rows or ()) - set(stems):
+        raise MixdetError(f"command line: --rows {min(strange)}: not among the recipes {', '.join(stems)}")
+    entries = [
+        Entry(stem, lambda seed, name=name: load_recipe(name, [*overrides, f"seed={seed}"]))  # type: ignore[misc]
+        for stem, name in zip(stems, names, strict=True)
+        if not rows or stem in rows
+    ]
+    return " and ".join(stems), entries, (0,)
 
 
-CODE = code_version()  # when this process read the sources, not when a run ends
+def is_study(name: str) -> bool:
+    """Whether a name or path is that of a study: shipped, or a YAML file with rows."""
+    if name in study_names():
+        return True
+    path = Path(name)
+    return path.is_file() and any(line.startswith(b"rows:") for line in path.read_bytes().splitlines())
