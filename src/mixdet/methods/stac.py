@@ -15,7 +15,8 @@ Deviations:
 - Images without a box of that score get their best one, if they have any, as the authors' code does and the paper does
   not say (``stages.labels.rule: fallback``); images without any detection are left out of x_u.
 - Unlabelled images are flipped like labelled ones; the authors' are not.
-- Labels are given at the size of evaluation, not at that of the file.
+- Labels are given at the size of evaluation, not at that of the file, by the first stage's best weights on ``data.val``
+  (theirs: the last). RoI heads sample 512 regions an image (theirs: 64 on COCO, 256 on VOC).
 - Within an object the strong view moves pixels and leaves the box; magnitudes of colour operations are torchvision's.
 - ``ema_decay`` adds a moving average beside the student, for a comparison with mean teachers; it changes no gradient.
 - ``tiles`` mixes tiles in step 4 and un-mixes features, as MUM's authors propose for other frameworks; boxes are the

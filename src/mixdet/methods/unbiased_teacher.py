@@ -20,6 +20,8 @@ Deviations from the authors' code:
   batch norm hides but dropout does not.
 - Only floating-point tensors are averaged; integer buffers are copied.
 - During the burn-in the teacher is the student's copy at every step, not an untrained network.
+- The unlabelled images are all that are given; the authors' lists leave out images without annotations, which are not
+  read here.
 - Unlabelled images without a label count as background, as theirs; ``skip_empty`` leaves them out.
 - ``unsup_box_loss`` adds the box losses on pseudo-labels that eq. 2 of MUM writes and both codes multiply by 0.
 - ``mix_labeled`` and ``mix_unlabeled`` mix images within step 2's and step 5's batch (LossMix); no paper has that.

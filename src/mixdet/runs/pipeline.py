@@ -110,7 +110,7 @@ def _same_data(path: Path, stages: Sequence[StageSection], data: Sequence[Data])
 def _label(stage: StageSection, own: Recipe, data: Data, world: World, console: Console, root: Path) -> None:
     """Label the pool before a stage, all processes together, unless that is done."""
     pool, out = data.of_stream("unlabeled"), root / LABELS / f"{stage.name}.json"
-    if stage.labels is not None and world.shared(str(out.is_file())) != str(True):
+    if stage.labels is not None and not world.holds(out.is_file()):
         labelers = [load_trained(root / name, world.device) for name in stage.labels.by]
         size, workers = own.evaluation.batch_size, build_workers(own.data)
         given = label_images(stage.labels, labelers, pool, data.labeled, out, world, console, size, workers)
@@ -121,7 +121,7 @@ def _label(stage: StageSection, own: Recipe, data: Data, world: World, console: 
 
 def _is_done(root: Path, world: World) -> bool:
     """Whether a stage has come to its end."""
-    return world.shared(str(RunFolder(root).weights("student", "last").is_file())) == str(True)
+    return world.holds(RunFolder(root).weights("student", "last").is_file())
 
 
 def _begun(root: Path, world: World) -> RunFolder | None:
@@ -131,7 +131,7 @@ def _begun(root: Path, world: World) -> RunFolder | None:
         MixdetError: the stage is done, and its checkpoints are gone.
     """
     folder = RunFolder(root)
-    begun = world.shared(str(any(folder.checkpoints.glob("step-*.safetensors")))) == str(True)
+    begun = world.holds(any(folder.checkpoints.glob("step-*.safetensors")))
     if not begun and _is_done(root, world):
         raise MixdetError(f"{root}: no checkpoint to resume from, and the stage is done; start again with mixdet train")
     if not begun and world.is_first and root.exists():

@@ -48,17 +48,11 @@ def agreed(first: Detections, second: Detections, iou: float = 0.5) -> Detection
     """
     pairs = (box_iou(first.boxes, second.boxes) > iou) & (first.labels[:, None] == second.labels)  # (D1, D2)
     surer = first.scores[:, None] >= second.scores
-    both = Detections(
-        *(torch.cat(columns) for columns in zip(_fields(first), _fields(second), strict=True)),
-    ).select(torch.cat([(pairs & surer).any(dim=1), (pairs & ~surer).any(dim=0)]))
-    return suppress(both, TWICE)
+    kept = torch.cat([(pairs & surer).any(dim=1), (pairs & ~surer).any(dim=0)])
+    return suppress(Detections.concat([first, second]).select(kept), TWICE)
 
 
 def suppress(detections: Detections, iou: float, limit: int | None = None) -> Detections:
     """The ``limit`` best, best first, without what overlaps a better box of its class by more than ``iou``."""
     best = batched_nms(detections.boxes, detections.scores, detections.labels, iou)
     return detections.select(best[:limit])
-
-
-def _fields(found: Detections) -> tuple[Tensor, Tensor, Tensor]:
-    return found.boxes, found.labels, found.scores

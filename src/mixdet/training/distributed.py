@@ -65,6 +65,10 @@ class World:
             values /= self.size
         return values
 
+    def holds(self, here: bool) -> bool:
+        """What the first process found to be so, in all of them."""
+        return self.shared(str(here)) == str(True)
+
     def shared(self, text: str) -> str:
         """``text`` of the first process, in all of them."""
         if self.size == 1:
