@@ -22,7 +22,7 @@ from mixdet.recipes import Recipe
 from mixdet.runs import commands
 from mixdet.runs.fit import fit
 from mixdet.structures import Losses, Regions
-from mixdet.teaching import FixedThreshold, LabelStore, LeastThreshold
+from mixdet.teaching import FixedThreshold, LabelStore, LeastThreshold, MatchedThresholds
 from mixdet.training.checkpoint import latest_checkpoint
 from mixdet.training.distributed import World
 from mixdet.training.weights import read_weights
@@ -38,7 +38,7 @@ def process(rank: int, port: int, recipe: Recipe, silent: int | None = None) -> 
     """One of two; the teacher of process ``silent`` finds nothing."""
     torch.set_num_threads(1)
     if rank == silent:
-        for threshold in (FixedThreshold, LeastThreshold):
+        for threshold in (FixedThreshold, LeastThreshold, MatchedThresholds):
             threshold.__call__ = lambda self, found: found.scores > 2  # type: ignore[method-assign]
         LabelStore.visit = lambda self, image, found: [d.select(d.scores > 2) for d in found]  # type: ignore[method-assign]
     os.environ |= {
@@ -61,7 +61,11 @@ def free_port() -> int:
     "method",
     [
         ("method={mix: lossmix, ema_decay: 0.5}",),
-        (POOL, "method={name: unbiased_teacher, score_threshold: 0.1, decay: {value: 0.5, burn_in_steps: 1}}"),
+        (
+            POOL,
+            "method={name: unbiased_teacher, score_threshold: 0.1, decay: {value: 0.5, burn_in_steps: 1}, "
+            "matched_thresholds: true}",
+        ),
         (
             POOL,
             "method={name: mum, score_threshold: 0.1, decay: {value: 0.5, burn_in_steps: 1}, mix_unlabeled: lossmix}",
@@ -114,13 +118,14 @@ def test_two_processes_equal_one_that_accumulates(
     [
         ("method={name: mum, score_threshold: 0.1, decay: {value: 0.5}}",),
         ("method={name: mum, score_threshold: 0.1, decay: {value: 0.5}, skip_empty: true}",),
+        ("method={name: mum, score_threshold: 0.1, decay: {value: 0.5}, matched_thresholds: true}",),
         (
             "method={name: ismt, score_threshold: 0.1, decay: {value: 0.5, burn_in_steps: 0}}",
             "detector.name=two_head_rcnn",
         ),
         ("method={name: instant_teaching, score_threshold: 0.1, co_rectify: true}",),
     ],
-    ids=["mum", "skip_empty", "ismt", "co_rectify"],
+    ids=["mum", "skip_empty", "matched", "ismt", "co_rectify"],
 )
 def test_a_process_without_pseudo_labels_does_not_hang(method: tuple[str, ...], tmp_path: Path) -> None:
     words = (POOL, *method, f"schedule.steps={STEPS}")

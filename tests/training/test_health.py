@@ -76,6 +76,17 @@ def test_no_pseudo_boxes_is_said_once_and_again_after_it_was_over() -> None:
     assert [bool(watch.alarms(step, values(0.0, 0.0))) for step in (110, 120, 130)] == [False, False, True]
 
 
+def test_far_fewer_boxes_than_labelled_ones() -> None:
+    watch = health()
+    said = {step: watch.alarms(step, values(0.3, 0.2)) for step in range(10, 200, 10)}
+    assert [step for step, alarms in said.items() if alarms] == [90]
+    assert said[90] == [
+        "0.50 pseudo boxes an image against 2.50 labelled ones, for 80 steps: what is not found is taught as "
+        "background; lower method.score_threshold"
+    ]
+    assert watch.alarms(200, values(0.6, 0.2)) == []
+
+
 def test_an_explosion() -> None:
     watch = health()
     alarms = [alarm for step in (10, 20, 30) for alarm in watch.alarms(step, values(9.0, 1.0))]

@@ -24,6 +24,7 @@ Deviations from the authors' code:
   read here.
 - Unlabelled images without a label count as background, as theirs; ``skip_empty`` leaves them out.
 - ``unsup_box_loss`` adds the box losses on pseudo-labels that eq. 2 of MUM writes and both codes multiply by 0.
+- ``matched_thresholds`` replaces the threshold by one for each class that follows the teacher (LabelMatch's rule).
 - ``mix_labeled`` and ``mix_unlabeled`` mix images within step 2's and step 5's batch (LossMix); no paper has that.
 """
 
@@ -32,7 +33,7 @@ from __future__ import annotations
 from mixdet.methods.method import LABELED_VIEWS, LabeledViews, Method
 from mixdet.mixing import Mix
 from mixdet.structures import Detector, Losses, Step, Stream, Views, supervise
-from mixdet.teaching import Decay, EMATeacher, FixedThreshold, pseudo_label
+from mixdet.teaching import Decay, EMATeacher, FixedThreshold, MatchedThresholds, Threshold, pseudo_label
 
 
 class UnbiasedTeacher(Method):
@@ -46,6 +47,8 @@ class UnbiasedTeacher(Method):
         labeled_views: views of labelled images the student sees; "both" in the paper.
         unsup_box_loss: also learn boxes from pseudo-labels.
         skip_empty: leave unlabelled images without a pseudo-label out of L_u.
+        matched_thresholds: follow a threshold for each class that keeps as many boxes an image as labelled ones have;
+            ``score_threshold`` is where they start.
         mix_labeled: mix labelled images; None for not.
         mix_unlabeled: mix unlabelled images with their pseudo-labels; None for not.
     """
@@ -59,6 +62,7 @@ class UnbiasedTeacher(Method):
         labeled_views: LabeledViews = "both",
         unsup_box_loss: bool = False,
         skip_empty: bool = False,
+        matched_thresholds: bool = False,
         mix_labeled: Mix | None = None,
         mix_unlabeled: Mix | None = None,
     ) -> None:
@@ -70,7 +74,9 @@ class UnbiasedTeacher(Method):
         )
         self.student: Detector = detector
         self.teacher = EMATeacher(detector)
-        self.threshold = FixedThreshold(score_threshold)
+        self.threshold: Threshold = FixedThreshold(score_threshold)
+        if matched_thresholds:
+            self.threshold = MatchedThresholds(detector.num_classes, start=score_threshold)
         self.unsup_weight = unsup_weight
         self.decay = decay
         self.unsup_box_loss = unsup_box_loss
@@ -80,6 +86,8 @@ class UnbiasedTeacher(Method):
 
     def losses(self, *, step: Step, labeled: Views, unlabeled: Views) -> Losses:  # type: ignore[override]
         known = labeled.joined(self.labeled_views)
+        if isinstance(self.threshold, MatchedThresholds):
+            self.threshold.expect(labeled.weak.labels)
         if self.mix_labeled is not None:
             known = self.mix_labeled(known, known, step.generator)
         sup = supervise(self.student, known).prefixed("sup")
@@ -94,6 +102,8 @@ class UnbiasedTeacher(Method):
 
     def after_step(self, step: Step) -> None:
         self.teacher.update(self.student, self.decay.at(step.index))
+        if isinstance(self.threshold, MatchedThresholds):
+            self.threshold.commit()
 
     def detectors(self) -> dict[str, Detector]:
         return {"teacher": self.teacher.network, "student": self.student}

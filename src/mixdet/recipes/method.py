@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Tag
 
+from mixdet.recipes.decay import DecaySection, ISMTDecay, MUMDecay, UnbiasedTeacherDecay
 from mixdet.recipes.mix import MixChoice, MixPreset, MixSection, TilesSection
 from mixdet.recipes.section import (
     Choice,
     Count,
     DecayValue,
     NonNegative,
-    Section,
     Share,
     Unit,
     Whole,
@@ -126,49 +126,6 @@ class SupervisedSection(MethodSection):
         return self.tiles
 
 
-class DecaySection(Section):
-    """The EMA teacher's decay."""
-
-    value: DecayValue = 0.9996
-    """Decay in the end; its half-life should be a small part of schedule.steps."""
-    burn_in_steps: Whole = 0
-    """Steps on labelled images alone (unlabelled ones are read all the same), before the teacher begins."""
-    ramp: Literal["none", "linear", "harmonic"] = "none"
-    """Way to value: none, linear from 0.5 (MUM), or harmonic, the mean of all students so far."""
-    ramp_steps: Whole = 0
-    """Steps of the linear ramp."""
-
-    @property
-    def ramped(self) -> int:
-        """Steps until the decay is constant, after the burn-in."""
-        return self.ramp_steps if self.ramp == "linear" else 0
-
-
-class UnbiasedTeacherDecay(DecaySection):
-    """The EMA teacher's decay; Unbiased Teacher's on COCO."""
-
-    burn_in_steps: Whole = 2000
-    """Steps on labelled images alone (unlabelled ones are read all the same), before the teacher begins."""
-
-
-class MUMDecay(DecaySection):
-    """The EMA teacher's decay; MUM's on COCO."""
-
-    ramp: Literal["none", "linear", "harmonic"] = "linear"
-    """Way to value: none, linear from 0.5 (MUM), or harmonic, the mean of all students so far."""
-    ramp_steps: Whole = 2000
-    """Steps of the linear ramp."""
-
-
-class ISMTDecay(DecaySection):
-    """The EMA teacher's decay in ISMT."""
-
-    value: DecayValue = 0.999
-    """Decay in the end; its half-life should be a small part of schedule.steps."""
-    burn_in_steps: Whole = 2000
-    """Steps on labelled images alone (unlabelled ones are read all the same), before the teacher begins."""
-
-
 class TeacherSection(MethodSection):
     """What the methods of a student and its moving average have in common."""
 
@@ -278,6 +235,8 @@ class UnbiasedTeacherSection(TeacherSection):
 
     name: Literal["unbiased_teacher"] = "unbiased_teacher"
     """The method."""
+    matched_thresholds: bool = False
+    """Of each class one that makes pseudo boxes as frequent as labelled ones; score_threshold is where they start."""
     decay: UnbiasedTeacherDecay = UnbiasedTeacherDecay()
     """How the teacher follows the student."""
 
@@ -289,6 +248,8 @@ class MUMSection(TeacherSection):
 
     name: Literal["mum"] = "mum"
     """The method."""
+    matched_thresholds: bool = False
+    """Of each class one that makes pseudo boxes as frequent as labelled ones; score_threshold is where they start."""
     tiles: TilesSection = TilesSection()
     """How tiles are mixed and un-mixed."""
     decay: MUMDecay = MUMDecay()

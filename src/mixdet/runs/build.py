@@ -26,8 +26,9 @@ from mixdet.methods import METHODS, Method
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
 from mixdet.mixing.tiles import BACKBONE, NECK
+from mixdet.recipes.decay import DecaySection
 from mixdet.recipes.ensemble import EnsembleSection
-from mixdet.recipes.method import DecaySection, MethodSection
+from mixdet.recipes.method import MethodSection
 from mixdet.recipes.mix import BetaLam, FixedLam, MixSection, TilesSection, UniformLam
 from mixdet.recipes.recipe import DataSection, DetectorSection, PoolSection, Recipe, SourceSection
 from mixdet.teaching import Decay

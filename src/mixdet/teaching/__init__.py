@@ -4,6 +4,7 @@ from mixdet.teaching.class_thresholds import class_thresholds
 from mixdet.teaching.decay import Decay
 from mixdet.teaching.ema import EMATeacher
 from mixdet.teaching.labelling import agreed, easiest, suppress
+from mixdet.teaching.matched import MatchedThresholds
 from mixdet.teaching.pseudo_labels import (
     ClassThresholds,
     FallbackThreshold,
@@ -27,6 +28,7 @@ __all__ = [
     "FixedThreshold",
     "LabelStore",
     "LeastThreshold",
+    "MatchedThresholds",
     "PseudoLabels",
     "Threshold",
     "agreed",

@@ -27,11 +27,20 @@ def class_thresholds(scores: Tensor, labels: Tensor, images: int, wanted: Tensor
     """
     if images < 1:
         raise ValueError(f"class_thresholds: images={images}; detections of at least one image are needed")
-    grid, num_classes = GRID.to(scores.device), len(wanted)
-    exceeded = torch.bucketize(scores.float(), grid)  # (N,) thresholds that each score is above
-    size = len(grid) + 1
-    found = torch.bincount(labels * size + exceeded, minlength=num_classes * size).view(num_classes, size)
+    return nearest_thresholds(score_counts(scores, labels, len(wanted)), images, wanted)
+
+
+def score_counts(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """(K, G + 1) detections of each class that exceed 0, 1, ... G of the thresholds of ``GRID``; arguments as above."""
+    grid = GRID.to(scores.device)
+    exceeded, size = torch.bucketize(scores.float(), grid), len(grid) + 1  # (N,) thresholds that each score is above
+    return torch.bincount(labels * size + exceeded, minlength=num_classes * size).view(num_classes, size)
+
+
+def nearest_thresholds(found: Tensor, images: int | Tensor, wanted: Tensor) -> Tensor:
+    """The thresholds of ``class_thresholds`` from ``score_counts`` of ``images``; sums and fractions of counts too."""
     above = found.flip(1).cumsum(1).flip(1)[:, 1:]  # (K, G) detections above each threshold
     distance = (above - images * wanted.double()[:, None]).abs()
     nearest = distance <= distance.amin(dim=1, keepdim=True) + TIE
-    return grid[(nearest * torch.arange(1, size, device=grid.device)).argmax(dim=1)]
+    grid = GRID.to(found.device)
+    return grid[(nearest * torch.arange(1, len(grid) + 1, device=grid.device)).argmax(dim=1)]

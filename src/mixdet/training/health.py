@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 EXPLOSION = 3.0  # pseudo boxes an image, in labelled boxes an image
+FEW = 0.25  # likewise
+FEW_PATIENCE = 4  # times as long as other states last: a teacher that has just begun is sure of little
 HEIGHTS = " ▁▂▃▄▅▆▇█"
 WORSE = 0.01  # AP by which a student may be ahead of its teacher
 
@@ -86,6 +88,11 @@ class Health:
                 f"no pseudo boxes for {{steps}} steps: {whoever} is sure of nothing; lower "
                 f"method.score_threshold{first}",
             ),
+            "few": (
+                0 < boxes < FEW * labeled,
+                f"{boxes:.2f} pseudo boxes an image against {labeled:.2f} labelled ones, for {{steps}} steps: what "
+                "is not found is taught as background; lower method.score_threshold",
+            ),
             "explosion": (
                 boxes > EXPLOSION * max(labeled, 0.1),
                 f"{boxes:.1f} pseudo boxes an image against {labeled:.1f} labelled ones: {whoever} finds too much; "
@@ -141,7 +148,8 @@ class Health:
             self._raised.discard(name)
             return ""
         began = self._since.setdefault(name, step)
-        if name in self._raised or step - began < self.patience:
+        patience = self.patience * (FEW_PATIENCE if name == "few" else 1)
+        if name in self._raised or step - began < patience:
             return ""
         self._raised.add(name)
         return sentence.replace("{steps}", str(step - began))  # a class may have braces in its name
