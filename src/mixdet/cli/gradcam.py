@@ -11,8 +11,7 @@ from mixdet.runs import commands
 
 def run(args: argparse.Namespace) -> int:
     """Draw where detectors look."""
-    path = commands.gradcam(
-        [args.model, *args.beside], args.paths, args.out, args.class_name, args.rank, args.layer, args.count
-    )
+    models, out = [args.model, *args.beside], args.out
+    path = commands.gradcam(models, args.paths, out, args.class_name, args.rank, args.layer, args.count, args.device)
     Console().print(f"drawn in {path}", highlight=False, soft_wrap=True)
     return 0

@@ -11,7 +11,7 @@ from mixdet.runs import commands
 
 def run(args: argparse.Namespace) -> int:
     """Detect objects in images and say where the results are."""
-    found = commands.predict(args.model, args.paths, args.out, args.score)
+    found = commands.predict(args.model, args.paths, args.out, args.score, args.device)
     boxes = sum(len(d) for d in found.detections)
     Console().print(
         f"{boxes} objects with score {args.score:g} or more in {len(found.files)} images; "
