@@ -26,7 +26,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": {"structures", *ROOMS, "methods", "training", "evaluation", "reports", "recipes", "runs", "cli"},
 }
 HEAVY = {"torch", "torchvision", "timm", "numpy", "rich", "PIL"}
-LIGHT = ("__init__", "errors", "cli.__init__", "cli.arguments", "cli.main", "cli.config")  # and all of recipes
+LIGHT = (
+    "__init__",
+    "errors",
+    "cli.__init__",
+    "cli.arguments",
+    "cli.options",
+    "cli.main",
+    "cli.config",
+)  # and all of recipes
 
 Import = tuple[str, bool]  # dotted name, and whether it is done when the module is loaded
 

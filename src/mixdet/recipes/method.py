@@ -9,16 +9,7 @@ from pydantic import Tag
 
 from mixdet.recipes.decay import DecaySection, ISMTDecay, MUMDecay, UnbiasedTeacherDecay
 from mixdet.recipes.mix import MixChoice, MixPreset, MixSection, TilesSection
-from mixdet.recipes.section import (
-    Choice,
-    Count,
-    DecayValue,
-    NonNegative,
-    Share,
-    Unit,
-    Whole,
-    told_by_name,
-)
+from mixdet.recipes.section import Choice, Count, DecayValue, NonNegative, Share, Unit, Whole, told_by_name
 
 LabeledViews = Literal["weak", "strong", "both"]
 VIEWS: dict[str, int] = {"weak": 1, "strong": 1, "both": 2}

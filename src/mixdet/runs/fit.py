@@ -10,27 +10,25 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from mixdet.data.dataset import DetectionDataset
 from mixdet.data.packing import PackedBatch
 from mixdet.errors import MixdetError, NotFinite
-from mixdet.evaluation import Evaluation, evaluate
+from mixdet.evaluation import Evaluation
 from mixdet.methods import Method
 from mixdet.recipes.recipe import Recipe
 from mixdet.runs.baseline import Baseline, Gain
-from mixdet.runs.build import Data, build_detector, build_method, build_schedule, build_workers
+from mixdet.runs.build import Data, build_detector, build_method, build_schedule
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.introduction import NOTE, introduction
 from mixdet.runs.journal import Journal
-from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, save_picture
+from mixdet.runs.outputs import Outputs
 from mixdet.runs.signals import StopRequest
 from mixdet.runs.streams import open_stream
-from mixdet.structures import Detections, Detector, as_module, keyed_seed
+from mixdet.structures import as_module, keyed_seed
 from mixdet.training.checkpoint import latest_checkpoint, save_checkpoint
 from mixdet.training.distributed import World
-from mixdet.training.inference import detect
 from mixdet.training.loop import AfterStep, StepReport, train
 from mixdet.training.optim import build_optimizer, scaled_lr
-from mixdet.training.weights import WeightsCard, read_weights, save_weights
+from mixdet.training.weights import read_weights
 
 SLOWER = 0.5
 """Part of the learning rate that is left after a rollback."""
@@ -112,6 +110,7 @@ class Run:
         self.method = method
         self.world = world
         self.folder = folder  # None in all processes but the first
+        self.outputs = None if folder is None else Outputs(recipe, data, folder, world.device)
         self.schedule = build_schedule(recipe)
         lr = scaled_lr(recipe.optim.lr, recipe.data.batch_size, recipe.optim.reference_batch_size)
         optim = recipe.optim
@@ -229,33 +228,16 @@ class Run:
     def _evaluate(self, step: int, *, known: bool = False) -> None:
         """Evaluate each detector on val, and keep the weights of the best; the first process alone."""
         results: dict[str, Evaluation] = {}
-        if self.folder is not None and self.data.val is not None:
-            results = {name: self._measure(d, self.data.val) for name, d in self.method.detectors().items()}
+        if self.outputs is not None and self.data.val is not None:
+            results = {n: self.outputs.measure(d, self.data.val) for n, d in self.method.detectors().items()}
             self.journal.evaluated(step, results, known=known)
             for name, result in results.items():
                 score = result.numbers.get(self.recipe.evaluation.select_by.upper(), result.headline)
                 if score is not None and score > self.best.get(name, {}).get("score", -1.0):
                     self.best[name] = {"score": score, "step": step}
-                    self._save_weights(name, self.method.detectors()[name], "best", step, result)
+                    self.outputs.save(name, self.method.detectors()[name], "best", step, result)
         self.evaluated = (step, results)
         self.world.barrier()
-
-    def _measure(self, detector: Detector, dataset: DetectionDataset) -> Evaluation:
-        found = self._detections(detector, dataset)
-        return evaluate(found, dataset, self.recipe.evaluation.metric, classes=self.data.labeled.classes)
-
-    def _detections(self, detector: Detector, dataset: DetectionDataset) -> list[Detections]:
-        data = self.recipe.data
-        found = detect(
-            detector,
-            dataset,
-            short_side=data.test_short_side,
-            long_side=data.test_long_side,
-            device=self.world.device,
-            batch_size=self.recipe.evaluation.batch_size,
-            workers=build_workers(data),
-        )
-        return list(found)
 
     def _reached(self, step: int) -> None:
         """Let the baseline begin where it is time, from a state that a killed run would come back to."""
@@ -278,53 +260,24 @@ class Run:
             save_checkpoint(self.folder.checkpoints, step, self.method, self.optimizer, notes)
         self.world.barrier()
 
-    def _save_weights(self, name: str, detector: Detector, which: str, step: int, result: Evaluation | None) -> None:
-        if self.folder is None:
-            return
-        data, labeled = self.recipe.data, self.data.labeled
-        numbers = {} if result is None else {k: v for k, v in result.numbers.items() if v is not None}
-        card = WeightsCard(
-            labeled.classes,
-            tuple(int(i) for i in labeled.category_ids),
-            self.recipe.detector.model_dump(mode="json"),
-            data.test_short_side,
-            data.test_long_side,
-            step,
-            name,
-            numbers,
-        )
-        save_weights(self.folder.weights(name, which), detector, card)
-
     def _finish(self) -> FitResult:
         """Last weights; the test split, once, and pictures with the weights that are shipped."""
         step = self.schedule.steps
         if self.evaluated[0] != step:  # resumed after the last step
             self._evaluate(step, known=True)
-        if self.folder is None:
+        if self.folder is None or self.outputs is None:
             return FitResult(None, step)
         results = self.evaluated[1]
         for name, detector in self.method.detectors().items():
-            self._save_weights(name, detector, "last", step, results.get(name))
+            self.outputs.save(name, detector, "last", step, results.get(name))
         shipped = self.folder.shipped()
         tensors, card = read_weights(shipped)
         detector = self.method.detectors()[card.which]
         as_module(detector).load_state_dict(tensors)
-        test = None if self.data.test is None else self._measure(detector, self.data.test)
-        self._draw(detector)
+        test = None if self.data.test is None else self.outputs.measure(detector, self.data.test)
+        self.outputs.draw(detector)
         gain = None
         if self.baseline is not None:
             self.journal.say(f"waiting for the baseline in {self.baseline.root}")
             gain = self.baseline.finish(card, self.recipe.evaluation.select_by.upper())
         return FitResult(self.folder.root, step, 0, results, test, shipped, gain)
-
-    def _draw(self, detector: Detector) -> None:
-        """Pictures of what was trained on and of what is found."""
-        shown = self.data.val or self.data.test or self.data.labeled
-        count = min(self.recipe.evaluation.visualize, len(shown))
-        if self.folder is None or count == 0:
-            return
-        classes, some = self.data.labeled.classes, shown.subset(range(count))
-        found = draw_found(some, self._detections(detector, some), classes)
-        save_picture(found, self.folder.images / "detections.png")
-        inputs = mixed_inputs(self.recipe, self.data, count, detector.stride)
-        save_picture(draw_inputs(inputs, classes), self.folder.images / "inputs.png")
