@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mixdet.errors import MixdetError
 from mixdet.recipes import Layer, MixSection, Recipe, load_recipe, resolve
+from mixdet.recipes.load import stage_recipes
 from mixdet.recipes.mix import BetaLam, FixedLam
 
 
@@ -143,3 +145,39 @@ def test_a_key_of_a_methods_section_keeps_the_methods_other_defaults() -> None:
         ):
             method = load_recipe("lossmix_small", [*POOL, *words]).method
             assert method.decay.model_dump() == expected, words  # type: ignore[union-attr]
+
+
+def test_a_stage_is_named_in_the_key() -> None:
+    words = ["stages.supervised.optim.lr=0.1", "stages.supervised.schedule.steps=50", "stages.supervised.optim.lr=0.2"]
+    recipe = load_recipe("stac_small", [*words, "stages.student.labels.score_threshold=0.5"])
+    first, second = stage_recipes(recipe, Path("run"))
+    assert (first.schedule.steps, first.optim.lr, first.method.name) == (50, 0.2, "supervised")
+    assert second.schedule.steps == load_recipe("stac_small").schedule.steps
+    labels = recipe.stages[1].labels
+    assert labels is not None
+    assert (labels.score_threshold, labels.rule) == (0.5, "fallback")
+    whole = load_recipe("stac_small", ["stages.student.labels={by: [supervised], rule: matched}"]).stages[1].labels
+    assert whole is not None
+    assert whole.rule == "matched"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "word", "line"),
+    [
+        (
+            "stac_small",
+            "stages.first.seed=1",
+            "no stage of the recipe is called 'first'; its stages are supervised, student",
+        ),
+        ("mum_small", "stages.first.seed=1", "no stage of the recipe is called 'first'; it has none"),
+        ("stac_small", "stages.student.labels.rul=1", "command line: stages.student.labels.rul=1: no such key"),
+        ("stac_small", "stages.student.labels.rule=x", "must be one of threshold, fallback, matched"),
+        ("stac_small", "stages.student.labels=null", "learns from labels that an earlier stage gave"),
+        ("stac_small", "stages.student.scedule.steps=1", "stage student: scedule.steps=1: no such key"),
+    ],
+)
+def test_what_no_stage_has(recipe: str, word: str, line: str) -> None:
+    with pytest.raises(MixdetError) as fault:
+        load_recipe(recipe, [word])
+    assert line in str(fault.value)
+    assert "\n" not in str(fault.value)

@@ -5,6 +5,9 @@ key winning. ``section=value`` replaces the section. Naming one of several secti
 ``method.mix.lam.name=…``) starts it afresh, whatever name it had. A key within a section the recipe leaves out, or
 writes in short (``mix: lossmix``, ``val: val.json``), changes the section that stands for.
 
+``stages.NAME.key=value`` lays ``key=value`` over the stage of that name, ``stages.NAME.labels.key=value`` changes how
+its images are labelled.
+
 Values are YAML, except where the schema has text: there they are taken as they are, so that a path may be called
 ``1.0``. ``null`` is null wherever null is allowed; a file of that name is ``./null``.
 """
@@ -119,6 +122,9 @@ def apply_overrides(tree: Tree, root: Key, words: Iterable[str], place: str = CO
 
 
 def _apply(tree: Tree, root: Key, override: Override) -> None:
+    if override.path[0] == "stages" and len(override.path) > 2:
+        _apply_to_stage(tree, root, override)
+        return
     path, section, key = override.path, tree.values, root
     for depth, name in enumerate(path[:-1], start=1):
         section = _enter(tree, section, key, path[:depth], override)
@@ -128,6 +134,26 @@ def _apply(tree: Tree, root: Key, override: Override) -> None:
         tree.origins = {p: o for p, o in tree.origins.items() if p[:depth] != path[:-1] or len(p) == depth}
         section.clear()
     tree.put(section, path, _read(key.child(path[-1]), override), override.origin)
+
+
+def _apply_to_stage(tree: Tree, root: Key, override: Override) -> None:
+    """Lay ``stages.NAME.key=value`` over that stage: at the end of its overrides, or into its ``labels``."""
+    _, name, *path = override.path
+    stages = tree.values.get("stages") or []
+    names = [stage.get("name") if isinstance(stage, dict) else None for stage in stages]
+    if name not in names:
+        known = ", ".join(map(str, names))
+        fix = f"its stages are {known}" if known else "it has none"
+        word = printable(override.origin.word or "")
+        raise MixdetError(f"{override.origin.place}: {word}: no stage of the recipe is called {name!r}; {fix}")
+    stage, place = stages[names.index(name)], ("stages", str(names.index(name)))
+    if path[0] == "labels":
+        key, own = (root.child("stages") or Key()).element(), Tree(stage, place=tree.place)
+        _apply(own, key, override._replace(path=tuple(path)))
+        tree.origins = {p: o for p, o in tree.origins.items() if p[: len(path) + 2] != (*place, *path)}
+        tree.origins |= {(*place, *p): o for p, o in own.origins.items() if (*place, *p) not in tree.origins}
+    else:
+        stage["overrides"] = [*(stage.get("overrides") or []), f"{'.'.join(path)}={override.text}"]
 
 
 def _enter(tree: Tree, section: dict[str, Any], key: Key, path: Path, override: Override) -> dict[str, Any]:
