@@ -77,7 +77,7 @@ ISMT = (
         # of the teachers that begin after step 4, on either side of it
         (2, 3, (POOL, "method={name: unbiased_teacher, score_threshold: 0.1, decay: {value: 0.9, burn_in_steps: 4}}")),
         (0, 5, (POOL, "method={name: unbiased_teacher, score_threshold: 0.1, decay: {value: 0.9, burn_in_steps: 4}}")),
-        (0, 6, (POOL, "method={name: mum, matched_thresholds: true, decay: {value: 0.9, burn_in_steps: 4}}")),
+        (0, 6, (POOL, "method={name: mum, score_threshold: 0.1, matched_thresholds: true, decay: {burn_in_steps: 4}}")),
         (2, 3, (POOL, "method={name: mum, score_threshold: 0.1, decay: {value: 0.9, burn_in_steps: 4}}")),
         (0, 5, (POOL, "method={name: mum, score_threshold: 0.1, decay: {value: 0.9, burn_in_steps: 4}}")),
         (0, 4, (POOL, *ISMT)),
