@@ -85,6 +85,12 @@ def test_labelled_images_are_left_out_whatever_they_are_called(pool: Path, tmp_p
     (tmp_path / "copies").mkdir()
     shutil.copyfile(pool / "a.PNG", tmp_path / "copies" / "called_otherwise.png")
     assert [*overlap(open_unlabeled(str(pool)), open_unlabeled(str(tmp_path / "copies")))] == [0]
+    for name, last in (("one.bmp", 0), ("other.bmp", 255)):  # of one size, alike for a long way
+        image = Image.new("RGB", (200, 200))
+        image.putpixel((199, 0), (last, 0, 0))  # BMP begins with the lowest row
+        (tmp_path / name[:3]).mkdir()
+        image.save(tmp_path / name[:3] / name)
+    assert overlap(open_unlabeled(str(tmp_path / "one")), open_unlabeled(str(tmp_path / "oth"))) == []
     all_scenes = open_unlabeled("scenes:photo/train,count=6,size=64")
     some = open_dataset("scenes:photo/train,count=6,size=64").subset([1, 4])
     assert list(left_out(all_scenes, some).image_ids) == [1, 3, 4, 6]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from mixdet.errors import MixdetError
 from mixdet.recipes import MixSection, Recipe, UniformLam, load_recipe, recipe_names, remarks
+from mixdet.recipes.method import MUMSection, SupervisedSection
 from mixdet.recipes.section import Key, leaves
 from mixdet.recipes.yaml_text import dump_value, parse
 
@@ -84,6 +85,20 @@ def test_the_voc_recipe_is_supplement_b() -> None:
     assert (data.long_side, data.test_short_side, data.test_long_side) == (1333, 800, 1333)
     assert (recipe.detector.norm, recipe.detector.preset, recipe.detector.frozen_stages) == ("sync", "detectron2", 2)
     assert data.labeled.difficult == "keep"
+
+
+@pytest.mark.parametrize("size", ["", "_small"])
+def test_the_baseline_of_mum_differs_in_the_method_alone(size: str) -> None:
+    baseline, mum = load_recipe(f"supervised{size}"), load_recipe(f"mum{size}")
+    assert isinstance(baseline.method, SupervisedSection)
+    assert isinstance(mum.method, MUMSection)
+    assert (baseline.method.ema_decay, baseline.method.labeled_views) == (
+        mum.method.decay.value,
+        mum.method.labeled_views,
+    )
+    assert baseline.data == mum.data.model_copy(update={"unlabeled": None})
+    for section in ("detector", "optim", "schedule", "evaluation"):
+        assert getattr(baseline, section) == getattr(mum, section)
 
 
 def test_the_coco_recipe_differs_in_length_and_sizes() -> None:

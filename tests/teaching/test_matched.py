@@ -70,6 +70,8 @@ def test_ignored_boxes_are_not_expected() -> None:
 def test_a_run_that_goes_on_knows_what_was_found() -> None:
     one, other = MatchedThresholds(K, start=0.7), MatchedThresholds(K, start=0.7)
     shown(one, [([[0, 1]], [[(80, 0), (30, 1)], [(40, 0)]])])
+    other.expect([instances([1])])  # of a step that was not committed
+    other(detections([(90, 1)]))
     other.load_state_dict(one.state_dict())
     after = [([[0]], [[(55, 0), (35, 1), (20, 1)]])]
     for threshold in (one, other):

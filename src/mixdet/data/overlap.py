@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from hashlib import blake2b
+from hashlib import file_digest
 
 from mixdet.data.dataset import DetectionDataset, ImageSource, SelectedImages
 from mixdet.data.images import FileImages
-
-COMPARED = 1 << 16  # bytes from the beginning of two files of one size that must be equal in copies
 
 
 def left_out(dataset: DetectionDataset, others: DetectionDataset) -> DetectionDataset:
@@ -25,7 +23,7 @@ def shared(dataset: DetectionDataset, others: DetectionDataset) -> int:
 def overlap(dataset: DetectionDataset, others: DetectionDataset) -> list[int]:
     """Positions in ``dataset`` of the images that are in ``others`` too.
 
-    Of two files that differ in size neither is opened; of others the beginnings are compared.
+    Of two files that differ in size neither is opened; those of one size are read to their end.
     """
     own, theirs = identities(dataset), identities(others)
     taken = set(theirs)
@@ -34,8 +32,8 @@ def overlap(dataset: DetectionDataset, others: DetectionDataset) -> list[int]:
         sizes = {os.path.getsize(path) for path in theirs}
         alike = {i: path for i, path in enumerate(own) if i not in found and os.path.getsize(path) in sizes}
         wanted = {os.path.getsize(path) for path in alike.values()}
-        copied = {_beginning(path) for path in theirs if os.path.getsize(path) in wanted}
-        found |= {i for i, path in alike.items() if _beginning(path) in copied}
+        copied = {_content(path) for path in theirs if os.path.getsize(path) in wanted}
+        found |= {i for i, path in alike.items() if _content(path) in copied}
     return sorted(found)
 
 
@@ -54,7 +52,6 @@ def _source(dataset: DetectionDataset) -> tuple[ImageSource, list[int]]:
     return dataset.images, list(range(len(dataset)))
 
 
-def _beginning(path: str) -> tuple[int, bytes]:
-    """Size of a file, and a digest of its beginning."""
+def _content(path: str) -> bytes:
     with open(path, "rb") as file:
-        return os.path.getsize(path), blake2b(file.read(COMPARED)).digest()
+        return file_digest(file, "blake2b").digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -67,6 +68,10 @@ class MatchedThresholds(nn.Module):
         wanted = self.labeled_boxes / self.labeled_images.clamp(min=1)
         solved = nearest_thresholds(self.found, self.images, wanted).to(self.scores)
         self.scores.copy_(torch.where(self.images > 0, solved, self.scores))
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._new = {}  # of a step that a rollback undoes
 
     def _count(self, name: str, count: Tensor) -> None:
         known = self._new.get(name, torch.zeros_like(getattr(self, name)))
