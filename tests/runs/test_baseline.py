@@ -25,6 +25,12 @@ MUM = (
 STEPS = "schedule.steps=5"
 
 
+def test_what_only_the_run_remembers_is_not_the_baselines(tmp_path: Path) -> None:
+    matched = MUM.replace("score_threshold: 0.1", "score_threshold: 0.1, matched_thresholds: true")
+    result = commands.train(quick_recipe(tmp_path / "run", POOL, matched, "schedule.steps=3", "run.baseline=true"))
+    assert (result.exit_code, result.gain is not None) == (0, True)
+
+
 def final(folder: Path) -> dict[str, Tensor]:
     checkpoint, _ = latest_checkpoint(folder / "checkpoints")
     assert checkpoint.step == 5

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mixdet.errors import MixdetError
 from mixdet.methods import Method
@@ -98,7 +99,8 @@ class Baseline:
             for name in best:
                 shutil.copyfile(self.run.weights(name, "best"), self.folder.weights(name, "best"))
             notes = {"best": best, "rollbacks": 0, "data": {"labeled": fingerprints["labeled"]}, "journal": {}}
-            save_checkpoint(self.folder.checkpoints, step, method, optimizer, notes)
+            networks = nn.ModuleDict({n: part for n, part in method.named_children() if n in ("student", "teacher")})
+            save_checkpoint(self.folder.checkpoints, step, networks, optimizer, notes)
         if next(method.parameters()).device.type == "cpu":
             torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is the baseline's from here on
         self.process = multiprocessing.get_context("spawn").Process(target=_go_on, args=(str(self.root),))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixdet.errors import MixdetError
 from mixdet.methods import Method
@@ -46,7 +46,7 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, step: int, method: Method, optimizer: torch.optim.Optimizer, notes: dict[str, Any]
+    folder: Path, step: int, method: nn.Module, optimizer: torch.optim.Optimizer, notes: dict[str, Any]
 ) -> Path:
     """Write ``folder/step-NNNNNNNN.safetensors``; remove all but the last two, and what a killed process left."""
     tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
