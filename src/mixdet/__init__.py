@@ -1,4 +1,4 @@
-"""mixdet: train object detectors by mixing images, when labels are few or the domain shifts.
+"""mixdet: train object detectors by mixing images, when labels are few.
 
 Everything here is loaded when it is first used: ``import mixdet`` costs nothing.
 """

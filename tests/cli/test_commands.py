@@ -92,6 +92,8 @@ def test_eval_measures_another_data_set_with_another_metric(run: Path, capsys: p
     assert "VOC07 11-point AP50" in capsys.readouterr().out
     assert main(["eval", str(run / "weights" / "student-last.safetensors")]) == 0
     assert "COCO AP" in capsys.readouterr().out
+    assert main(["eval", str(run), "data.test=scenes:photo/test,count=2,size=96", "--split", "test"]) == 0
+    assert "2 images" in capsys.readouterr().out
 
 
 def test_predict_draws_and_writes_coco_json(run: Path, photos: Path, tmp_path: Path) -> None:
@@ -247,7 +249,7 @@ def test_gradcam_draws_a_row_an_image_and_a_column_a_detector(run: Path, photos:
     [
         (["--class", "cat"], "no class 'cat'; it has "),
         (["--layer", "res5"], "no layer 'res5'; this detector has stem, "),
-        (["--rank", "9999"], "no image has 9999 or more detections; give others, or a lower --rank"),
+        (["--rank", "9999"], "no image has 9999 or more detections; give other images, or a lower --rank"),
         (["--beside", "nowhere"], "nowhere: no such weights file"),
         (["--out", "cam.what"], "cam.what: its ending is of no kind of picture"),
     ],

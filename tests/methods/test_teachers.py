@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
@@ -28,7 +30,7 @@ def detector() -> FasterRCNN:
     return FasterRCNN(3, build_backbone("tiny", 64), PRESETS["tiny"], roi_cls_loss=focal_loss)
 
 
-def views(seed: int, labeled: bool, count: int = 4) -> Views:
+def views(seed: int, labeled: bool, count: int = 4, canvas: tuple[int, int] = (96, 128)) -> Views:
     """Random weak and strong images of one geometry, two objects each."""
     generator = torch.Generator().manual_seed(seed)
     boxes = torch.tensor([[5.0, 6.0, 60.0, 70.0], [50.0, 20.0, 90.0, 60.0]])
@@ -37,8 +39,8 @@ def views(seed: int, labeled: bool, count: int = 4) -> Views:
     affines = torch.eye(3).repeat(count, 1, 1)
     weak, strong = (
         Batch(
-            torch.rand(count, 3, 96, 128, generator=generator),
-            torch.tensor([[96, 128]] * count),
+            torch.rand(count, 3, *canvas, generator=generator),
+            torch.tensor([canvas] * count),
             instances if labeled else None,
             affines=affines,
             ids=ids,
@@ -160,11 +162,20 @@ def test_images_without_labels_are_background_or_left_out(
 
 
 @pytest.mark.parametrize("tiles", [TileMix(num_tiles=1), TileMix(group_size=1), TileMix(p=0.0)])
-def test_mum_with_one_tile_or_one_image_is_unbiased_teacher(tiles: TileMix, detector: FasterRCNN) -> None:
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # only copied
+@given(
+    count=st.integers(1, 5),
+    canvas=st.sampled_from([(96, 96), (96, 128), (128, 224), (160, 96)]),
+    seed=st.integers(0, 2**31),
+)
+def test_mum_with_one_tile_or_one_image_is_unbiased_teacher(
+    tiles: TileMix, detector: FasterRCNN, count: int, canvas: tuple[int, int], seed: int
+) -> None:
     """Same teacher, batch and sampler: losses and gradients to 1e-6."""
     plain = UnbiasedTeacher(copy.deepcopy(detector), score_threshold=0.2, decay=NOW)
     mixed = MUM(copy.deepcopy(detector), tiles, score_threshold=0.2, decay=NOW)
-    results = [losses_of(method, at(0)) for method in (plain, mixed)]
+    pool = views(seed, labeled=False, count=count, canvas=canvas)
+    results = [losses_of(method, at(0, seed), unlabeled=pool) for method in (plain, mixed)]
     assert float(results[0].notes["pseudo_boxes"]) > 0
     close(*results)
     for result in results:

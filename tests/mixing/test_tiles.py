@@ -9,15 +9,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
+from mixdet.detectors.rpn import RPN
 from mixdet.mixing import TileMix, Tiles, draw_tiles, mix_tiles, unmix_tiles, unmixed_features
 from oracles import tiles as oracle
 
 STRIDES = (4, 8, 16, 32)
 sides = st.integers(1, 42).map(lambda cells: 32 * cells)  # every padded side, 32 to 1344
+few = st.integers(1, 8).map(lambda cells: 32 * cells)
 groups = st.integers(1, 6)
 counts = st.integers(1, 17)
 batches = st.integers(1, 5)
 seeds = st.integers(0, 2**31)
+RPN_OF_TINY = RPN(PRESETS["tiny"], frozenset(), 0.0)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -44,6 +47,20 @@ def test_p6_of_unmixed_p5_is_p6_of_the_plain_canvas(b: int, h: int, w: int, grou
     p5 = numbered(b, h // 32, w // 32)
     p6 = nn.functional.max_pool2d(unmix_tiles(mix_tiles(p5, tiles), tiles), 1, 2)
     assert torch.equal(p6, nn.functional.max_pool2d(p5, 1, 2))
+
+
+@settings(max_examples=20, deadline=None)
+@given(batches, few, few, groups, counts, seeds)
+def test_the_rpn_sees_unmixed_levels_as_plain_ones(b: int, h: int, w: int, group: int, num: int, seed: int) -> None:
+    """On p2 to p5 and on p6, which it makes itself."""
+    tiles = draw_tiles((b, 3, h, w), group, num, seeded(seed))
+    plain = {f"p{k}": torch.rand(b, 64, h >> k, w >> k, generator=seeded(seed)) for k in (2, 3, 4, 5)}
+    unmixed = {name: unmix_tiles(mix_tiles(level, tiles), tiles) for name, level in plain.items()}
+    found, expected = RPN_OF_TINY.outputs(unmixed), RPN_OF_TINY.outputs(plain)
+    cells = sum((h >> k) * (w >> k) for k in (2, 3, 4, 5)) + -(-h // 64) * -(-w // 64)
+    assert found.objectness.shape == (b, cells * len(PRESETS["tiny"].aspect_ratios))
+    assert torch.equal(found.objectness, expected.objectness)
+    assert torch.equal(found.deltas, expected.deltas)
 
 
 @given(batches, sides, sides, groups, counts, seeds)

@@ -77,6 +77,8 @@ LINES = [
         "method.mix='lossmix': needs 2 images to mix, and a shard has 1 (data.batch_size=8, data.shards=8",
     ),
     ("method.mixed_fraction=0.1", "method.mix='lossmix': needs 2 images to mix, and a shard has 1 (data.batch_size=8,"),
+    ("data.val.crowd=drop", "data.val.crowd='drop': leaves out boxes that the metric has its own rule for, so that "),
+    ("data.test={path: a.json, difficult: drop}", "data.test.difficult='drop': leaves out boxes that the metric has"),
     ("schedule.milestones=[5, 3]", "schedule.milestones=[5, 3]: must increase; use [3, 5]"),
     ("schedule={name: step, milestones: [300]}", "schedule.milestones=[300]: must lie before schedule.steps=300; use "),
     ("method.mix_until_step=301", "method.mix_until_step=301: is after the last step, schedule.steps=200; use null"),
@@ -90,6 +92,14 @@ LINES = [
     ("method.mix.input=mosaic", "method.mix.supervision='interpolate': does not go with method.mix.input=mosaic, in"),
     ("method.mix={lam: {name: uniform, low: 0.5, high: 0.1}}", "method.mix.lam.low=0.5: is above method.mix.lam.high"),
 ]
+
+
+def test_matched_thresholds_need_labelled_images_as_they_are() -> None:
+    line = (
+        r"method\.matched_thresholds=true: makes pseudo boxes as frequent as labelled ones are drawn, and data\.class_b"
+    )
+    with pytest.raises(MixdetError, match=line):
+        load_recipe("mum_small", ["method.matched_thresholds=true", "data.class_balanced=true"])
 
 
 @pytest.mark.parametrize(("word", "line"), LINES)

@@ -78,10 +78,10 @@ def test_the_name_of_a_flat_section_keeps_its_neighbours() -> None:
 def test_a_key_within_what_is_written_in_short_or_left_out(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("{data: {labeled: a.json}, method: {mix: noise}}")
-    recipe = load_recipe(path, ["data.labeled.fraction=0.1", "data.val.crowd=drop", "method.mix.p=0.5"])
+    recipe = load_recipe(path, ["data.labeled.fraction=0.1", "data.val.crowd=keep", "method.mix.p=0.5"])
     assert (recipe.data.labeled.path, recipe.data.labeled.fraction) == ("a.json", 0.1)
     assert recipe.data.val is not None
-    assert (recipe.data.val.path, recipe.data.val.crowd) == ("scenes:photo/val", "drop")
+    assert (recipe.data.val.path, recipe.data.val.crowd) == ("scenes:photo/val", "keep")
     noise = MixSection.model_validate(MixSection.presets["noise"])
     assert recipe.method.mix == noise.model_copy(update={"p": 0.5})
     path.write_text("{data: {val: null}, method: {mix: null}}")

@@ -14,11 +14,13 @@ from rich.console import Console
 
 from mixdet.detectors import TwoHeadRCNN
 from mixdet.errors import MixdetError
+from mixdet.evaluation import Evaluation
 from mixdet.runs import commands
 from mixdet.runs.build import Data
 from mixdet.runs.infer import load_trained
 from mixdet.structures import Step
 from mixdet.training.checkpoint import latest_checkpoint
+from mixdet.training.weights import read_card
 from recipes_for_tests import quick_recipe
 
 
@@ -84,6 +86,20 @@ def test_a_run_goes_back_to_its_last_checkpoint_at_half_the_rate(
     assert rates[5] == pytest.approx(1e-3 / 4)
     checkpoint, _ = latest_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint.notes["rollbacks"] == 2
+
+
+def test_a_rollback_does_not_undo_the_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.2, 0.4, 0.6, 0.5, 0.3])  # of steps 1 to 3, then of 3 and 4 at half the rate
+    monkeypatch.setattr("mixdet.runs.outputs.evaluate", lambda *_, **__: _scored(next(scores)))
+    _nan_at(monkeypatch, 3)
+    words = ("run.checkpoint_every=2", "run.rollbacks=1", "evaluation.every=1", "schedule.steps=4")
+    assert commands.train(quick_recipe(tmp_path / "run", *words)).step == 4
+    assert next(scores, None) is None
+    assert read_card(tmp_path / "run" / "weights" / "student-best.safetensors").scores == {"AP": 0.6}
+
+
+def _scored(ap: float) -> Evaluation:
+    return Evaluation("COCO AP", ap, {"AP": ap}, {}, images=4, boxes=1, detections=1)
 
 
 def _nan_gradient_at(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:

@@ -64,7 +64,9 @@ def test_what_detectron2_freezes_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("study", "row", "phases"),
     [
-        ("mum_table1", "stac_mum_1", [["plain"] * 4, ["plain"] * 4]),  # warm-up, three learning rates; each stage
+        ("mum_table1", "stac_mum_1", [["plain"] * 4, ["taught"] * 4]),  # warm-up, three learning rates; each stage
+        ("mum_table1", "instant_teaching_1", [["taught"] * 4]),
+        ("mum_table2", "csd", [["taught"] * 4]),
         ("mum_table2", "mum_coco20", [["taught"] * 3]),  # warm-up, the rest of the ramp, what follows
         ("mum_supervised", "mum", [["plain"] * 4]),
     ],

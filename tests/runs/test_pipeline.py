@@ -25,6 +25,7 @@ from mixdet.recipes import Recipe, load_recipe
 from mixdet.recipes.load import stage_recipes
 from mixdet.recipes.stage import LabelsSection
 from mixdet.runs import build, commands, labelling, pipeline
+from mixdet.runs import fit as fit_module
 from mixdet.runs.build import Data, build_detector
 from mixdet.runs.labelling import Given, label_images
 from mixdet.runs.streams import open_stream
@@ -92,7 +93,16 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "where", ["first", "before labelling", "while labelling", "second", "before the end", "last of first"]
+    "where",
+    [
+        "first",
+        "before labelling",
+        "while labelling",
+        "before a checkpoint",
+        "second",
+        "before the end",
+        "last of first",
+    ],
 )
 def test_a_run_that_ends_early_anywhere_ends_the_same(
     where: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -105,6 +115,8 @@ def test_a_run_that_ends_early_anywhere_ends_the_same(
             patch.setattr(labelling, "write_detections", _killed)
         elif where == "before the end":
             patch.setattr(pipeline.shutil, "copytree", _killed)
+        elif where == "before a checkpoint":
+            _kill_before_a_checkpoint("second", patch)
         else:
             _stop_in_stage(where.rpartition(" ")[2], 2 if where.startswith("last") else 1, patch)
         if where.startswith(("before", "while")):
@@ -123,6 +135,19 @@ def test_a_run_that_ends_early_anywhere_ends_the_same(
 
 def _killed(*args: object, **keywords: object) -> None:
     raise Killed
+
+
+def _kill_before_a_checkpoint(stage: str, patch: pytest.MonkeyPatch) -> None:
+    """After steps of that stage, none of them kept."""
+    save = fit_module.save_checkpoint
+
+    def save_or_end(folder: Path, *rest: object) -> None:
+        if folder.parent.name == stage:
+            assert not any(folder.glob("step-*"))
+            raise Killed
+        save(folder, *rest)  # type: ignore[arg-type]
+
+    patch.setattr(fit_module, "save_checkpoint", save_or_end)
 
 
 def _stop_in_stage(stage: str, step_of_stage: int, patch: pytest.MonkeyPatch) -> None:
@@ -149,7 +174,7 @@ def _stop_in_stage(stage: str, step_of_stage: int, patch: pytest.MonkeyPatch) ->
 def test_a_labeller_that_finds_nothing_is_said(tmp_path: Path) -> None:
     nothing = STAGES.replace("rule: fallback, score_threshold: 0.9", "rule: threshold, score_threshold: 1")
     with pytest.raises(
-        MixdetError, match=r"^stages\.labels\.score_threshold=1: first found no such box in any of the 8 "
+        MixdetError, match=r"^stages\.second\.labels\.score_threshold=1: first found no such box in any of the 8 "
     ):
         commands.train(staged(tmp_path / "run", nothing))
 
@@ -173,11 +198,16 @@ def test_a_damaged_photo_gets_no_labels_and_stops_no_stage(tmp_path: Path, monke
 
 
 def test_what_labelling_came_to_is_said() -> None:
-    given = Given(("first",), "photos", 10, (), 8, ("cat", "{dog}"), (9.0, 0.0), (2.0, 0.5))
+    given = Given("stages.second.labels", ("first",), "photos", 10, (), 8, ("cat", "{dog}"), (9.0, 0.0), (2.0, 0.5))
     said = [line for line, _ in given.lines()]
     assert said[0] == "photos: 72 boxes in 8 of 10 unlabelled images, found by first: 9.0 an image (labelled 2.5)"
     assert said[1].startswith("class {dog} got no box (0.50 labelled ones an image)")
     assert said[2].startswith("9.0 boxes an image against 2.5 labelled ones: too much is found")
+    assert [line.count("ask for less in stages.second.labels") for line in said] == [0, 1, 0]
+    few = [line for line, _ in replace(given, boxes=(0.5, 0.1)).lines()]
+    assert few[1].startswith(
+        "0.60 boxes an image against 2.50 labelled ones: what is not found is taught as background"
+    )
     fine = replace(given, boxes=(2.0, 0.4))
     assert len([*fine.lines()]) == 1
 
@@ -216,7 +246,7 @@ def test_matched_labels_are_as_many_as_labelled_boxes(each: tuple[int, int], kep
     section = LabelsSection(by=("first",), rule="matched")
     out = tmp_path / "labels.json"
     labeler: Any = Labeler(("a", "b"))
-    found = label_images(section, [labeler], pool, labeled, out, World(), Console(quiet=True))
+    found = label_images(section, "stages.second.labels", [labeler], pool, labeled, out, World(), Console(quiet=True))
     assert (found.asked, found.images, found.boxes) == (3, 3, each)
     scores = [row["score"] for row in json.loads(out.read_text())["annotations"]]
     assert scores == pytest.approx(kept * 3)

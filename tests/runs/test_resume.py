@@ -142,6 +142,29 @@ def test_resume_needs_no_pretrained_weights(tmp_path: Path, monkeypatch: pytest.
     assert commands.resume(tmp_path / "run").step == 3
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = commands.train(quick_recipe(tmp_path / "whole", "schedule.steps=2"))
+    with monkeypatch.context() as patch:
+        patch.setattr("mixdet.runs.fit.save_checkpoint", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            commands.train(quick_recipe(tmp_path / "run", "schedule.steps=2"))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    result = commands.resume(tmp_path / "run")
+    assert (result.step, result.shipped and result.shipped.name) == (2, whole.shipped and whole.shipped.name)
+    losses = [_losses(tmp_path / name) for name in ("whole", "run")]
+    assert losses[0] == losses[1]
+    assert [step for step, _ in losses[1]] == [1, 2]
+
+
+def _losses(folder: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_run_is_not_overwritten_and_not_changed_on_the_way(tmp_path: Path) -> None:
     recipe = quick_recipe(tmp_path / "run", "schedule.steps=1")
     commands.train(recipe)

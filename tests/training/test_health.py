@@ -87,6 +87,24 @@ def test_far_fewer_boxes_than_labelled_ones() -> None:
     assert watch.alarms(200, values(0.6, 0.2)) == []
 
 
+@pytest.mark.parametrize(
+    ("matched", "none", "few"),
+    [
+        (None, "lower method.score_threshold, or raise method.decay.", "lower method.score_threshold"),
+        (False, "lower method.score_threshold or set method.matched_thresholds=true, or raise method.decay.", "=true"),
+        (True, "raise method.decay.burn_in_steps so that it learns from labels first", "learns from labels first"),
+    ],
+)
+def test_the_remedy_is_one_that_the_method_has(matched: bool | None, none: str, few: str) -> None:
+    watch = health(matched=matched)
+    (alarm,) = [a for step in (10, 30) for a in watch.alarms(step, values(0.0, 0.0))]
+    assert alarm.partition("; ")[2].startswith(none)
+    assert alarm.count("burn_in_steps") == 1
+    watch = health(matched=matched)
+    (alarm,) = [a for step in (10, 90) for a in watch.alarms(step, values(0.3, 0.2))]
+    assert alarm.endswith(few)
+
+
 def test_an_explosion() -> None:
     watch = health()
     alarms = [alarm for step in (10, 20, 30) for alarm in watch.alarms(step, values(9.0, 1.0))]

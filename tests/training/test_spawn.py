@@ -53,13 +53,14 @@ def test_a_signal_stops_all_with_a_checkpoint(tmp_path: Path) -> None:
 def test_resume_takes_as_many_processes_as_the_run_had_or_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    RunFolder.create(quick_recipe(tmp_path, *TWO), "run")
+    RunFolder.create(quick_recipe(tmp_path, *TWO, "schedule.steps=1"), "run")
     spawned: list[tuple[list[str], int]] = []
     monkeypatch.setattr(resume_command, "spawn", lambda words, devices: spawned.append((words, devices)) or 5)
     assert main(["resume", str(tmp_path), "--debug"]) == 5
     assert spawned == [(["resume", str(tmp_path), "--debug"], 2)]
-    assert main(["resume", str(tmp_path), "run.devices=1"]) == 2  # there is no checkpoint yet
+    assert main(["resume", str(tmp_path), "run.devices=1"]) == 0  # from its beginning: there is no checkpoint yet
     assert len(spawned) == 1
+    assert latest_checkpoint(tmp_path / "checkpoints")[0].step == 1
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,13 @@ COMMANDS = (
     Command(
         "eval",
         "evaluate",
-        "RUN|WEIGHTS [key=value ...]",
+        "RUN|WEIGHTS [key=value ...] [--split val|test]",
         "measure a trained detector",
-        "Measures the detector of a run folder, or of a weights file in one, on data.val or another data set.",
-        ("mixdet eval runs/quickstart-1", "mixdet eval runs/quickstart-1 data.val=test.json evaluation.metric=voc07"),
+        "Measures the detector of a run folder, or of a weights file in one, on data.val or data.test.",
+        (
+            "mixdet eval runs/quickstart-1 --split test",
+            "mixdet eval runs/quickstart-1 data.val=other.json evaluation.metric=voc07",
+        ),
     ),
     Command(
         "predict",

@@ -12,5 +12,5 @@ from mixdet.runs import commands
 
 def run(args: argparse.Namespace) -> int:
     """Measure a run's weights and print the table."""
-    Console().print(ap_table(commands.evaluate(args.model, args.overrides)))
+    Console().print(ap_table(commands.evaluate(args.model, args.overrides, args.split)))
     return 0

@@ -9,13 +9,17 @@ def add_options(name: str, parser: argparse.ArgumentParser) -> None:
     """Give the parser of the command ``name`` its options."""
     if name in ("train", "compare"):
         parser.add_argument("--dry-run", action="store_true", help="only try it, on small drawn data")
-    if name == "predict":
+    if name == "eval":
+        parser.add_argument("--split", choices=("val", "test"), default="val", help="what to measure on (default val)")
+    elif name == "predict":
         parser.add_argument("--out", metavar="DIR", required=True, help="folder to write to")
         parser.add_argument("--score", type=_score, default=0.5, help="lowest score that is kept (default 0.5)")
         parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
     elif name == "split":
         parser.add_argument("--labeled", type=_amount, metavar="N|N%", required=True, help="images, or percent of them")
-        parser.add_argument("--val", type=_amount, metavar="N|N%", help="of the others, images to validate on")
+        parser.add_argument(
+            "--val", type=_amount, metavar="N|N%", help="more images, or percent of all, to validate on"
+        )
         parser.add_argument("--images", metavar="DIR", help="folder of the images, if they are not beside DATA")
         parser.add_argument("--seeds", type=_seeds, default=(0,), help="one split for each (default 0)")
         parser.add_argument("--folds", type=_count, default=0, metavar="K", help="also cut the labelled images into K")

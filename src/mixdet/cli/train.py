@@ -39,7 +39,7 @@ def report(result: FitResult, console: Console) -> int:
     if result.folder is None:
         return result.exit_code
     if result.exit_code:
-        console.print(f"stopped at step {result.step}; go on with: mixdet resume {result.folder}", highlight=False)
+        _say(console, f"stopped at step {result.step}; go on with: mixdet resume {result.folder}")
         return result.exit_code
     for name, evaluation in result.val.items():
         console.print(f"\n[bold]{name}[/], validation")
@@ -49,10 +49,15 @@ def report(result: FitResult, console: Console) -> int:
         console.print(ap_table(result.test))
     if result.shipped is not None:
         card = read_card(result.shipped)
-        console.print(f"\nweights   {result.shipped} ({card.which}, step {card.step})", highlight=False, soft_wrap=True)
-    console.print(f"pictures  {result.folder / 'images'}", highlight=False, soft_wrap=True)
-    console.print(f"metrics   {result.folder / 'metrics.jsonl'}", highlight=False, soft_wrap=True)
-    console.print(f"next      mixdet predict {result.folder} PHOTOS --out found", highlight=False, soft_wrap=True)
+        _say(console, f"\nweights   {result.shipped} ({card.which}, step {card.step})")
+    _say(console, f"pictures  {result.folder / 'images'}")
+    _say(console, f"metrics   {result.folder / 'metrics.jsonl'}")
+    _say(console, f"next      mixdet predict {result.folder} PHOTOS --out found")
     if result.gain is not None:
         console.print(f"\n[bold]{result.gain}[/]", highlight=False, soft_wrap=True)
     return 0
+
+
+def _say(console: Console, line: str) -> None:
+    """A line that may hold a path, as it is, to be copied."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -241,7 +241,8 @@ def _find_images(path: str | os.PathLike[str], images: str | os.PathLike[str] | 
         searched = ", ".join(quoted(folder) for folder in folders)
         raise MixdetError(
             f"{quoted(path)}: image {quoted(str(entries[0].id))}: file_name = {quoted(repr(sample[0]))} and the others "
-            f"are not in {searched}; say where the images are: images=FOLDER"
+            f"are not in {searched}; say where they are: data.labeled.images=FOLDER "
+            "(data.val.images, data.test.images), or --images FOLDER of mixdet split and tiles"
         )
     return folders[found.index(max(found))]
 

@@ -140,7 +140,7 @@ def _listed(file: Path, folder: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise MixdetError(
                 f"{quoted(file)}: line {number}: {quoted(repr(name))}: no such file in {quoted(folder)}; correct the "
-                "line, or say with images= what folder the lines are relative to"
+                "line, or name the folder that the lines are relative to: data.unlabeled.images=FOLDER"
             )
     return [folder / name for name in names.values()]
 

@@ -17,6 +17,8 @@ There is no teacher and there are no pseudo-labels.
 
 Deviations:
 
+- Labelled and unlabelled images are two streams with batch sizes of their own; the authors draw 32 from their union
+  (SSD), or one labelled image and the rest unlabelled (R-FCN).
 - Faster R-CNN has class-specific deltas: those of the class that is likeliest in x are compared.
 - Images are mirrored within their padded canvas, so that regions need no second geometry.
 - The ramps are parts of the schedule (27 %, 83 %), the published 32,000 and 100,000 of 120,000 steps.

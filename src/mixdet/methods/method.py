@@ -47,5 +47,5 @@ class Method(nn.Module):
         return 1.0
 
     def detectors(self) -> dict[str, Detector]:
-        """The networks that can predict, by name; the first is the one to ship."""
+        """The networks that can predict, by name; a teacher before its student."""
         raise TypeError(f"{type(self).__name__} names no detectors")

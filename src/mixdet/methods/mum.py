@@ -22,6 +22,8 @@ Deviations from the authors' code:
 - Any number of images: a short last group mixes among itself.
 - The teacher is in eval mode, and predicts with the proposals of evaluation; integer buffers are copied, not averaged.
 - Unlabelled images without a label count as background, as theirs; ``skip_empty`` leaves them out.
+- The unlabelled images are all that are given; the authors' lists leave out images without annotations, which are not
+  read here.
 - ``unsup_box_loss`` adds the box losses on pseudo-labels that eq. 2 writes and the authors' code multiplies by 0.
 - ``decay.burn_in_steps`` may put a burn-in before step 3, as the authors' Swin runs do.
 - ``matched_thresholds`` replaces the threshold by one for each class that follows the teacher (LabelMatch's rule).

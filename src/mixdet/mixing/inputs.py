@@ -60,7 +60,7 @@ def alone(size: Size) -> Layout:
 
 
 def blend(sizes: Sequence[Size], lam: float, cut: Sequence[float]) -> Layout:
-    """Mixup: x = lam * x_i + (1 - lam) * x_j (LossMix, eq. 5); ``cut`` is not looked at."""
+    """Mixup: x = lam * x_i + (1 - lam) * x_j (LossMix, eq. 4); ``cut`` is not looked at."""
     height, width = _common(sizes)
     first, second = sizes
     return Layout(height, width, (_centred(first, height, width, lam), _centred(second, height, width, 1.0 - lam)))

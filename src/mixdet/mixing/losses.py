@@ -1,4 +1,4 @@
-"""LossMix without a detector: eqs. 5 and 6 for a classifier, or whatever else maps an image to an output."""
+"""LossMix without a detector: eqs. 4 and 6 for a classifier, or whatever else maps an image to an output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def blend_images(images: Tensor, lam: float | Tensor, partner: Tensor) -> Tensor:
-    """Images of one size blended: lam * x_i + (1 - lam) * x_j (LossMix, eq. 5).
+    """Images of one size blended: lam * x_i + (1 - lam) * x_j (LossMix, eq. 4).
 
     Args:
         images: (B, ...) float.

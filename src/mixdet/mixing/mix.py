@@ -1,4 +1,4 @@
-"""Mixing as one operation on batches: Batch x Batch -> Batch (LossMix, eqs. 5, 6 and 14).
+"""Mixing as one operation on batches: Batch x Batch -> Batch (LossMix, eqs. 4 to 6 and 14).
 
 Nothing after it knows that an image was mixed: the pixels are float, the canvas is the pair's, every instance carries
 the share of its image, and the denominators of the losses are the detector's affair. So mixing composes with itself,

@@ -36,12 +36,14 @@ def faults(recipe: Recipe) -> list[Fault]:
     return [
         *_shards(recipe),
         *_pool(recipe),
+        *_measured(recipe),
         *_stages(recipe),
         *_heads(recipe),
         *_tiles(recipe),
         *_ramp(recipe),
         *_baseline(recipe),
         *_rollbacks(recipe),
+        *_matched(recipe),
         *_mixing(recipe),
         *_phases(recipe),
         *_steps(recipe),
@@ -89,6 +91,28 @@ def _pool(recipe: Recipe) -> Iterator[Fault]:
 
 def _is_drawn(section: SourceSection | PoolSection | None) -> bool:
     return section is not None and section.path.startswith("scenes:")
+
+
+def _measured(recipe: Recipe) -> Iterator[Fault]:
+    for split in ("val", "test"):
+        section: SourceSection | None = getattr(recipe.data, split)
+        for flag in ("crowd", "difficult"):
+            if section is not None and getattr(section, flag) == "drop":
+                key = f"data.{split}.{flag}"
+                yield Fault(
+                    (key,),
+                    "leaves out boxes that the metric has its own rule for, so that to find them would be an error; "
+                    "leave the key out",
+                )
+
+
+def _matched(recipe: Recipe) -> Iterator[Fault]:
+    if recipe.data.class_balanced and getattr(recipe.method, "matched_thresholds", False):
+        yield Fault(
+            ("method.matched_thresholds", "data.class_balanced"),
+            "makes pseudo boxes as frequent as labelled ones are drawn, and data.class_balanced=true draws rare "
+            "classes more often; use one of the two",
+        )
 
 
 def _stages(recipe: Recipe) -> Iterator[Fault]:

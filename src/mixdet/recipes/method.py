@@ -134,7 +134,7 @@ class TeacherSection(MethodSection):
     unsup_box_loss: bool = False
     """Also learn boxes, not only classes, from the teacher's labels."""
     skip_empty: bool = False
-    """Unlabelled images without a label: left out, or background."""
+    """true: unlabelled images without a label are left out; false: they are taught as background."""
     mix_labeled: MixChoice | None = None
     """Mix labelled images: a preset, a section, or null."""
     mix_unlabeled: MixChoice | None = None
@@ -214,7 +214,7 @@ class InstantTeachingSection(MethodSection):
     mix_p: Unit = 0.5
     """Chance that an unlabelled image is mixed with a labelled one."""
     skip_empty: bool = False
-    """Unlabelled images without a label: left out, or background."""
+    """true: unlabelled images without a label are left out; false: they are taught as background."""
     co_rectify: bool = False
     """Two students that correct each other's labels (Instant Teaching*), at twice the cost."""
 
@@ -227,7 +227,7 @@ class UnbiasedTeacherSection(TeacherSection):
     name: Literal["unbiased_teacher"] = "unbiased_teacher"
     """The method."""
     matched_thresholds: bool = False
-    """Of each class one that makes pseudo boxes as frequent as labelled ones; score_threshold is where they start."""
+    """A threshold for each class that keeps pseudo boxes as frequent as labelled ones; starts at score_threshold."""
     decay: UnbiasedTeacherDecay = UnbiasedTeacherDecay()
     """How the teacher follows the student."""
 
@@ -240,7 +240,7 @@ class MUMSection(TeacherSection):
     name: Literal["mum"] = "mum"
     """The method."""
     matched_thresholds: bool = False
-    """Of each class one that makes pseudo boxes as frequent as labelled ones; score_threshold is where they start."""
+    """A threshold for each class that keeps pseudo boxes as frequent as labelled ones; starts at score_threshold."""
     tiles: TilesSection = TilesSection()
     """How tiles are mixed and un-mixed."""
     decay: MUMDecay = MUMDecay()

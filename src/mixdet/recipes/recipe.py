@@ -1,6 +1,6 @@
 """The schema of a recipe: one YAML on one screen says everything a run depends on.
 
-The defaults are those of ``lossmix_small``. A class is one section; the keys of ``method`` and ``detector`` are the
+A class is one section; the keys of ``method`` and ``detector`` are the
 keywords of the constructors they are for. What two sections must agree on is in ``mixdet.recipes.checks``.
 """
 

@@ -125,7 +125,7 @@ def _seen(
     if count := shared(measured_on, labeled):
         yield (
             f"data.{name}: {count} of its {len(measured_on)} images are trained on (data.labeled): what is measured on "
-            "them says nothing about new images; give others"
+            "them says nothing about new images; give other ones"
         )
     if unlabeled is not None and (count := shared(unlabeled, measured_on)):
         yield (

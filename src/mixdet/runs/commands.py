@@ -17,11 +17,11 @@ from mixdet.recipes.load import QUICKSTART, load_recipe
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.tiles import TilesPerObject, tiles_per_object
 from mixdet.runs.build import Data, build_dataset
-from mixdet.runs.explain import draw_grad_cams
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
+from mixdet.runs.grad_cam import draw_grad_cams
 from mixdet.runs.infer import load_trained, write_detections
-from mixdet.runs.pictures import draw_found, draw_inputs, draw_tiled, mixed_inputs, picture_names, save_picture
+from mixdet.runs.pictures import draw_fed, draw_found, picture_names, save_picture
 from mixdet.runs.pipeline import run_stages
 from mixdet.structures import Detections
 from mixdet.training.distributed import World, is_spawned, join_world, leave_world
@@ -172,11 +172,7 @@ def preview(
     """Draw what training would be fed, in mixed tiles or each box as strong as its share; the file written."""
     resolved = _resolved(recipe, overrides)
     data = Data.open(resolved, measured=False)
-    if (mixed_tiles := resolved.method.mixed_tiles()) is not None:
-        picture = draw_tiled(resolved, mixed_tiles, data, count)
-    else:
-        picture = draw_inputs(mixed_inputs(resolved, data, count), data.labeled.classes)
-    save_picture(picture, Path(out))
+    save_picture(draw_fed(resolved, data, count), Path(out))
     return Path(out)
 
 

@@ -43,7 +43,8 @@ class DryRun:
         name: of the recipe or row.
         replaced: every setting that was not the recipe's, as ``key=value`` words.
         notes: what follows from it.
-        phases: for each step what was done in it: "plain", "mixed" (labelled images) or "taught" (unlabelled ones too).
+        phases: for each step what was learned from: labelled images, "plain" or "mixed", or unlabelled ones too,
+            "taught".
         losses: total loss of each step.
         evaluation: of the last step; None where the recipe has neither val nor test.
         seconds: wall time.
@@ -116,11 +117,18 @@ def dry_run(name: str, recipe: Recipe) -> DryRun:
             name,
             replaced.replace(folder, HERE),
             _notes(small),
-            tuple("taught" if "pseudo_boxes" in line else "mixed" if "lam" in line else "plain" for line in steps),
+            tuple(_phase(line) for line in steps),
             tuple(float(line["loss"]) for line in steps),
             result.test or next(iter(result.val.values()), None),
             time.monotonic() - began,
         )
+
+
+def _phase(line: dict[str, Any]) -> str:
+    """What a step learned from, by the names in its line of metrics."""
+    if any(name.startswith(("unsup", "csd/")) for name in line):
+        return "taught"
+    return "mixed" if "lam" in line else "plain"
 
 
 def shrunk(recipe: Recipe, folder: Path) -> Recipe:

@@ -67,21 +67,22 @@ def fit(recipe: Recipe, name: str, *, world: World, console: Console, resume: Ru
         name: of a new run folder under ``runs/``, where the recipe names none.
         world: the processes; all call this with the same recipe.
         console: for progress; only the first process writes to it.
-        resume: the folder of an interrupted run.
+        resume: the folder of an interrupted run; one that had no checkpoint yet begins again.
 
     Raises:
         MixdetError: any defect of data or recipe, before step 1; a loss that is not finite.
     """
     _needs_one_process(recipe, world)
     data = Data.open(recipe)
+    begun = resume if resume is not None and world.holds(resume.begun()) else None
     torch.manual_seed(keyed_seed(recipe.seed, "init"))
-    detector = build_detector(recipe.detector, len(data.labeled.classes), weights=resume is None)
+    detector = build_detector(recipe.detector, len(data.labeled.classes), weights=begun is None)
     method = build_method(recipe.method, detector)
     folder = None
     if world.is_first:
         folder = resume or RunFolder.create(recipe, name)
         folder.write_environment(world)
-    return Run(recipe, data, method.to(world.device), world, console, folder, resume).go()
+    return Run(recipe, data, method.to(world.device), world, console, folder, begun).go()
 
 
 def _needs_one_process(recipe: Recipe, world: World) -> None:
@@ -194,7 +195,7 @@ class Run:
         checkpoint.restore(self.method, self.optimizer)
         for group in self.optimizer.param_groups:
             group["base_lr"] *= SLOWER
-        self.start, self.best = checkpoint.step, checkpoint.notes["best"]
+        self.start = checkpoint.step  # the best weights stay: they are on disk, and as good as they were
         self.rollbacks += 1
         self.journal.back_to(self.start, checkpoint.notes["journal"])
         self._checkpoint(self.start)

@@ -15,7 +15,7 @@ from mixdet.errors import MixdetError
 from mixdet.recipes.load import load_recipe
 from mixdet.recipes.recipe import Recipe
 from mixdet.training.distributed import World
-from mixdet.training.files import write_atomically
+from mixdet.training.files import write_text_atomically
 from mixdet.training.weights import read_card
 
 
@@ -72,6 +72,10 @@ class RunFolder:
                 return path
         raise MixdetError(f"{self.root}: no weights before the first evaluation; go on with mixdet resume {self.root}")
 
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from, or the run is done."""
+        return any(self.checkpoints.glob("step-*")) or any((self.root / "weights").glob("*-last.safetensors"))
+
     @classmethod
     def create(cls, recipe: Recipe, name: str) -> RunFolder:
         """A new folder with recipe.yaml and env.json in it.
@@ -83,8 +87,7 @@ class RunFolder:
         folder = cls(root)
         if folder.recipe.exists():
             raise MixdetError(f"run.out: {root} holds a run already; use mixdet resume {root}, or name another folder")
-        text = recipe.to_yaml()
-        write_atomically(folder.recipe, lambda file: _write(file, text))
+        write_text_atomically(folder.recipe, recipe.to_yaml())
         return folder
 
     @classmethod
@@ -103,11 +106,7 @@ class RunFolder:
             facts["gpu"] = torch.cuda.get_device_name(world.device)
         facts["decoder"] = decoder()
         record = {**facts, "processes": world.size, "threads": torch.get_num_threads()}
-        write_atomically(self.root / "env.json", lambda file: _write(file, json.dumps(record, indent=1) + "\n"))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+        write_text_atomically(self.root / "env.json", json.dumps(record, indent=1) + "\n")
 
 
 def _unused(parent: Path, name: str) -> Path:

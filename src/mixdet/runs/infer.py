@@ -18,7 +18,7 @@ from mixdet.recipes.recipe import DetectorSection
 from mixdet.runs.build import build_detector, build_ensemble
 from mixdet.runs.folder import RunFolder
 from mixdet.structures import Detections, Detector, as_module
-from mixdet.training.files import write_atomically
+from mixdet.training.files import write_text_atomically
 from mixdet.training.inference import detect
 from mixdet.training.weights import WeightsCard, read_weights
 
@@ -101,8 +101,4 @@ def write_detections(
             for n, result in enumerate(detections_to_coco(detections, dataset), start=1)
         ],
     }
-    write_atomically(path, lambda file: _dump(file, content))
-
-
-def _dump(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content), "utf-8")
+    write_text_atomically(path, json.dumps(content))

@@ -19,6 +19,8 @@ from mixdet.training.health import Health
 from mixdet.training.log import Display, MetricsFile, Window, folded
 from mixdet.training.loop import StepReport
 
+LONGEST_PATIENCE = 500  # steps after which a long run, too, says that something is wrong
+
 
 class Journal:
     """The log of one run; in all processes, though only the first says and writes anything.
@@ -119,9 +121,10 @@ def build_health(recipe: Recipe, labeled: DetectionDataset) -> Health | None:
     method, decay = recipe.method, recipe.method.teacher_decay()
     if not method.labels:
         return None
-    patience = max(recipe.schedule.steps // 20, 1)
+    patience = min(max(recipe.schedule.steps // 20, 1), LONGEST_PATIENCE)
     begins, value = (0, None) if decay is None else (decay.burn_in_steps, decay.value)
-    return Health(labeled.classes, labeled.boxes_an_image().tolist(), begins, patience, value)
+    matched = getattr(method, "matched_thresholds", None)
+    return Health(labeled.classes, labeled.boxes_an_image().tolist(), begins, patience, value, matched)
 
 
 def percent(value: float | None) -> str:

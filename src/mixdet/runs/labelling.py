@@ -28,7 +28,7 @@ from mixdet.teaching import (
     easiest,
 )
 from mixdet.training.distributed import World
-from mixdet.training.health import EXPLOSION
+from mixdet.training.health import EXPLOSION, FEW
 
 SMALLEST = 1.0  # pixels: a box with a shorter side is no label
 
@@ -38,6 +38,7 @@ class Given:
     """What labelling came to.
 
     Attributes:
+        key: where a recipe says how, "stages.NAME.labels".
         by: the labellers' names.
         pool: its name.
         asked: images of the pool.
@@ -48,6 +49,7 @@ class Given:
         labeled: (K,) boxes an image, in the labelled images.
     """
 
+    key: str
     by: tuple[str, ...]
     pool: str
     asked: int
@@ -71,20 +73,27 @@ class Given:
         for name, found, real in zip(self.classes, self.boxes, self.labeled, strict=True):
             if found == 0 and real > 0:
                 yield (
-                    f"class {name} got no box ({real:.2f} labelled ones an image): unlabelled images will teach that "
-                    "it is background; ask for less in stages.labels, or label more of it",
+                    f"class {name} got no box ({real:.2f} labelled ones an image): unlabelled images teach that it is "
+                    f"background; ask for less in {self.key}, or label more of it",
                     "bold red",
                 )
+        if each < FEW * usual:
+            yield (
+                f"{each:.2f} boxes an image against {usual:.2f} labelled ones: what is not found is taught as "
+                f"background; ask for less in {self.key}",
+                "bold red",
+            )
         if each > EXPLOSION * max(usual, 0.1):
             yield (
-                f"{each:.1f} boxes an image against {usual:.1f} labelled ones: too much is found; ask for "
-                "more in stages.labels, or lower method.unsup_weight",
+                f"{each:.1f} boxes an image against {usual:.1f} labelled ones: too much is found; ask for more in "
+                f"{self.key}",
                 "bold red",
             )
 
 
 def label_images(
     section: LabelsSection,
+    key: str,
     labelers: Sequence[Trained],
     pool: DetectionDataset,
     labeled: DetectionDataset,
@@ -101,6 +110,7 @@ def label_images(
 
     Args:
         section: which detections become labels.
+        key: where a recipe has it, "stages.NAME.labels".
         labelers: give them; one or two.
         pool: images without annotations.
         labeled: images with annotations, for what is usual in them.
@@ -128,7 +138,7 @@ def label_images(
     if boxes == 0:
         rule = "rule=matched" if section.rule == "matched" else f"score_threshold={section.score_threshold:g}"
         raise MixdetError(
-            f"stages.labels.{rule}: {' and '.join(section.by)} found no such box in any of the {len(pool)} images of "
+            f"{key}.{rule}: {' and '.join(section.by)} found no such box in any of the {len(pool)} images of "
             f"{pool.name}; ask for less, or train the stage before for longer"
         )
     card = labelers[0].card
@@ -137,6 +147,7 @@ def label_images(
         write_detections(out, chosen, [labels[i] for i in at], card)
     of_class = torch.bincount(torch.cat([labels[i].labels for i in at]).cpu(), minlength=len(card.classes)) / len(at)
     return Given(
+        key,
         tuple(section.by),
         pool.name,
         asked,

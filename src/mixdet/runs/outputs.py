@@ -9,7 +9,7 @@ from mixdet.evaluation import Evaluation, evaluate
 from mixdet.recipes.recipe import Recipe
 from mixdet.runs.build import Data, build_workers
 from mixdet.runs.folder import RunFolder
-from mixdet.runs.pictures import draw_found, draw_inputs, mixed_inputs, save_picture
+from mixdet.runs.pictures import draw_fed, draw_found, save_picture
 from mixdet.structures import Detections, Detector
 from mixdet.training.inference import detect
 from mixdet.training.weights import WeightsCard, save_weights
@@ -75,5 +75,4 @@ class Outputs:
         classes, some = self.data.labeled.classes, shown.subset(range(count))
         found = draw_found(some, self.detections(detector, some), classes)
         save_picture(found, self.folder.images / "detections.png")
-        inputs = mixed_inputs(self.recipe, self.data, count, detector.stride)
-        save_picture(draw_inputs(inputs, classes), self.folder.images / "inputs.png")
+        save_picture(draw_fed(self.recipe, self.data, count, detector.stride), self.folder.images / "inputs.png")

@@ -24,6 +24,13 @@ SHOWN_SCORE = 0.3
 """Score below which a detection is not drawn."""
 
 
+def draw_fed(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Image.Image:
+    """What training is fed: images in mixed tiles, or labelled ones mixed as the recipe says; arguments as below."""
+    if (mixed_tiles := recipe.method.mixed_tiles()) is not None:
+        return draw_tiled(recipe, mixed_tiles, data, count, stride)
+    return draw_inputs(mixed_inputs(recipe, data, count, stride), data.labeled.classes)
+
+
 def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Batch:
     """The first ``count`` labelled images that training would be fed, mixed as the recipe says.
 

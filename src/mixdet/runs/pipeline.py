@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation, evaluate
@@ -23,7 +24,7 @@ from mixdet.runs.folder import RunFolder
 from mixdet.runs.infer import load_trained
 from mixdet.runs.labelling import label_images
 from mixdet.training.distributed import World
-from mixdet.training.files import write_atomically
+from mixdet.training.files import write_text_atomically
 from mixdet.training.weights import read_weights, save_weights
 
 LABELS = "labels"
@@ -92,11 +93,7 @@ def _same_data(path: Path, stages: Sequence[StageSection], data: Sequence[Data])
     """Keep what the run began with, or compare with it: labels of one stage are of no use to another data set."""
     now = {stage.name: opened.fingerprints() for stage, opened in zip(stages, data, strict=True)}
     if not path.is_file():
-
-        def write(file: Path) -> None:
-            file.write_text(json.dumps(now), "utf-8")
-
-        write_atomically(path, write)
+        write_text_atomically(path, json.dumps(now))
         return
     for name, before in json.loads(path.read_text("utf-8")).items():
         for kind, fingerprint in before.items():
@@ -113,9 +110,10 @@ def _label(stage: StageSection, own: Recipe, data: Data, world: World, console: 
     if stage.labels is not None and not world.holds(out.is_file()):
         labelers = [load_trained(root / name, world.device) for name in stage.labels.by]
         size, workers = own.evaluation.batch_size, build_workers(own.data)
-        given = label_images(stage.labels, labelers, pool, data.labeled, out, world, console, size, workers)
+        key = f"stages.{stage.name}.labels"
+        given = label_images(stage.labels, key, labelers, pool, data.labeled, out, world, console, size, workers)
         for line, style in given.lines() if world.is_first else ():
-            console.print(line, style=style, highlight=False)
+            console.print(Text(line, style), soft_wrap=True)
     world.barrier()
 
 

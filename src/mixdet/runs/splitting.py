@@ -15,7 +15,7 @@ from mixdet.data.images import FileImages, quoted
 from mixdet.data.sources import open_dataset
 from mixdet.data.splits import SplitRule, folds_of, held_out, labeled_subset
 from mixdet.errors import MixdetError
-from mixdet.training.files import write_atomically
+from mixdet.training.files import write_text_atomically
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _write_coco(path: Path, dataset: DetectionDataset) -> None:
             for number, name in zip(dataset.category_ids.tolist(), dataset.classes, strict=True)
         ],
     }
-    write_atomically(path, lambda file: _dump(file, json.dumps(content)))
+    write_text_atomically(path, json.dumps(content))
 
 
 def _write_list(path: Path, files: list[str]) -> None:
@@ -136,8 +136,4 @@ def _write_list(path: Path, files: list[str]) -> None:
     lines = [os.path.relpath(os.path.realpath(file), home) for file in files]
     if odd := next((line for line in lines if line != line.strip() or not line.isprintable()), None):
         raise MixdetError(f"{quoted(repr(odd))}: a name that a line of text cannot hold; rename the image")
-    write_atomically(path, lambda file: _dump(file, "".join(f"{line}\n" for line in lines)))
-
-
-def _dump(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+    write_text_atomically(path, "".join(f"{line}\n" for line in lines))

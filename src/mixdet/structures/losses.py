@@ -41,6 +41,9 @@ class Losses:
         return Losses(terms, {**self.notes, **other.notes})
 
     def __mul__(self, weight: float | Tensor) -> Losses:
+        """Every term times ``weight``; a number 0 leaves the terms out of the graph, since 0 times infinity is NaN."""
+        if isinstance(weight, float | int) and weight == 0:
+            return Losses({name: torch.zeros_like(value) for name, value in self.terms.items()}, self.notes)
         return Losses({name: weight * value for name, value in self.terms.items()}, self.notes)
 
     __rmul__ = __mul__

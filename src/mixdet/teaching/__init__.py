@@ -17,7 +17,7 @@ from mixdet.teaching.pseudo_labels import (
     pseudo_label,
 )
 from mixdet.teaching.rectify import second_opinion
-from mixdet.teaching.reproject import from_original, reproject, to_original
+from mixdet.teaching.reproject import from_original, reproject
 from mixdet.teaching.store import LabelStore, merge
 
 __all__ = [
@@ -42,5 +42,4 @@ __all__ = [
     "reproject",
     "second_opinion",
     "suppress",
-    "to_original",
 ]

@@ -31,14 +31,6 @@ def reproject(instances: list[Instances], source: Batch, target: Batch) -> list[
     return _placed(instances, _affines(target) @ _inverse(source), target)
 
 
-def to_original(boxes: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """Boxes (M_i, 4) of each image of ``batch`` in the pixels of its original; nothing is cut."""
-    counts = [len(of_image) for of_image in boxes]
-    flat = torch.cat(list(boxes))
-    moved = transform_boxes(flat.double(), _inverse(batch)[_image_of(counts, flat)])
-    return list(moved.to(flat.dtype).split(counts))
-
-
 def from_original(instances: list[Instances], batch: Batch) -> list[Instances]:
     """Instances of the original of each image in the pixels of ``batch``, cut as by ``reproject``."""
     return _placed(instances, _affines(batch), batch)

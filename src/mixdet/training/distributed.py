@@ -100,7 +100,7 @@ def join_world(device: str = "auto") -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentFault("run.device: 'cuda' asked for, but torch sees no GPU; use run.device=cpu")
+        raise EnvironmentFault("run.device: 'cuda' asked for, but torch sees no GPU; use cpu or auto")
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if on_gpu and local_rank >= torch.cuda.device_count():
         raise EnvironmentFault(

@@ -29,9 +29,18 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         _sync_folder(path.parent)
     except (OSError, SafetensorError) as fault:
         reason = getattr(fault, "strerror", None) or fault
-        raise EnvironmentFault(f"{path}: could not be written ({reason}); free space or change run.out") from None
+        raise EnvironmentFault(f"{path}: could not be written ({reason}); free space, or write elsewhere") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """``write_atomically`` for text, in UTF-8."""
+    write_atomically(path, lambda file: _write_text(file, text))
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, "utf-8")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 EXPLOSION = 3.0  # pseudo boxes an image, in labelled boxes an image
 FEW = 0.25  # likewise
 FEW_PATIENCE = 4  # times as long as other states last: a teacher that has just begun is sure of little
+LEARN = "raise method.decay.burn_in_steps so that it learns from labels first"
 HEIGHTS = " ▁▂▃▄▅▆▇█"
 WORSE = 0.01  # AP by which a student may be ahead of its teacher
 
@@ -28,6 +29,7 @@ class Health:
         begins: step at which the teacher begins; before it there is nothing to watch.
         patience: steps that a state must last before it is an alarm.
         decay: of the teacher, for the remedy; None if it has none.
+        matched: whether thresholds follow the teacher, for the remedy; None if they cannot.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class Health:
         begins: int,
         patience: int,
         decay: float | None = None,
+        matched: bool | None = None,
     ) -> None:
         self.classes = tuple(classes)
         self.labeled = tuple(labeled_boxes)
         self.begins = begins
         self.patience = patience
         self.decay = decay
+        self.matched = matched
         self._ap: dict[str, float] = {}  # of each detector, at the last evaluation
         self._since: dict[str, int] = {}  # state -> step it began at
         self._raised: set[str] = set()
@@ -78,25 +82,23 @@ class Health:
         if "pseudo_boxes" not in values:
             return []
         boxes, labeled = _number(values["pseudo_boxes"]), sum(self.labeled)
-        whoever, first = "the student", ""
-        if self.decay is not None:
-            whoever = "the teacher"
-            first = ", or raise method.decay.burn_in_steps so that it learns from labels first"
+        whoever = "the student" if self.decay is None else "the teacher"
+        more, less = self._remedies()
+        first = "" if self.decay is None or more == LEARN else f", or {LEARN}"
         states = {
             "none": (
                 boxes == 0,
-                f"no pseudo boxes for {{steps}} steps: {whoever} is sure of nothing; lower "
-                f"method.score_threshold{first}",
+                f"no pseudo boxes for {{steps}} steps: {whoever} is sure of nothing; {more}{first}",
             ),
             "few": (
                 0 < boxes < FEW * labeled,
                 f"{boxes:.2f} pseudo boxes an image against {labeled:.2f} labelled ones, for {{steps}} steps: what "
-                "is not found is taught as background; lower method.score_threshold",
+                f"is not found is taught as background; {more}",
             ),
             "explosion": (
                 boxes > EXPLOSION * max(labeled, 0.1),
                 f"{boxes:.1f} pseudo boxes an image against {labeled:.1f} labelled ones: {whoever} finds too much; "
-                "raise method.score_threshold, or lower method.unsup_weight",
+                f"{less}, or lower method.unsup_weight",
             ),
         }
         of_class = values.get("pseudo_boxes_of_class")
@@ -105,7 +107,7 @@ class Health:
                 states[f"class {name}"] = (
                     found == 0 and real > 0,
                     f"class {name} got no pseudo box for {{steps}} steps ({real:.2f} labelled ones an image): "
-                    "unlabelled images teach that it is background; lower method.score_threshold, or label more of it",
+                    f"unlabelled images teach that it is background; {more}, or label more of it",
                 )
         return [
             text for name, (holds, sentence) in states.items() if (text := self._raise(name, step, holds, sentence))
@@ -129,6 +131,13 @@ class Health:
             return []
         self._raised.add("teacher")
         return [sentence]
+
+    def _remedies(self) -> tuple[str, str]:
+        """What lets more detections become labels, and what fewer."""
+        if self.matched:  # what a threshold can do is done
+            return LEARN, "set method.matched_thresholds=false with a higher method.score_threshold"
+        follow = " or set method.matched_thresholds=true" if self.matched is False else ""
+        return f"lower method.score_threshold{follow}", f"raise method.score_threshold{follow}"
 
     def _rarest(self, values: Mapping[str, float | list[float]]) -> str:
         """The class with the fewest pseudo boxes for its labelled ones."""

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from mixdet.training.files import write_atomically
+from mixdet.training.files import write_text_atomically
 from mixdet.training.loop import StepReport
 
 QUIET_INTERVAL = 10.0  # seconds between lines where no terminal shows a live display
@@ -33,7 +33,7 @@ class MetricsFile:
         self.path = path
         if path.exists():
             lines = [line for line in path.read_text("utf-8").splitlines() if _step_of(line) <= start]
-            write_atomically(path, lambda file: _write_lines(file, lines))
+            write_text_atomically(path, "".join(f"{line}\n" for line in lines))
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append one line."""
@@ -171,7 +171,3 @@ def _step_of(line: str) -> int:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):  # the end of a line that a killed run was writing
         return 1 << 62
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")

@@ -16,7 +16,7 @@ from mixdet.errors import MixdetError
 
 SPLITS: dict[str, int] = {"train": 400, "val": 100, "test": 200}  # and how many images each has by default
 SIZE = 160
-# Set once, so that the quickstart (tiny heads on EfficientNet-Lite0, all 400 labels, 1600 images seen) ends at an
+# Set once, so that ``lossmix_small`` (tiny heads on EfficientNet-Lite0, all 400 labels, 1600 images seen) ends at an
 # AP50 of 0.6 to 0.9 on val: 0.85 with LossMix (at 0.7, and with twice the learning rate, 0.61).
 DIFFICULTY = 0.6
 

@@ -65,7 +65,9 @@ def draw_grad_cams(
             captions.append(f"logit {cam.logit:.2f} at {cam.layer}, {of}")
     if not pictures:
         of_class = "" if class_name is None else f" of {class_name!r}"
-        raise MixdetError(f"{name}: no image has {rank} or more detections{of_class}; give others, or a lower --rank")
+        raise MixdetError(
+            f"{name}: no image has {rank} or more detections{of_class}; give other images, or a lower --rank"
+        )
     return contact_sheet(pictures, 1 + len(models), captions)
 
 
