@@ -17,7 +17,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from mixdet.cli.arguments import parse
 from mixdet.methods import METHODS
 from mixdet.recipes import load_recipe, load_study
-from mixdet.runs.build import build_dataset, build_pool
+from mixdet.runs.data import build_dataset, build_pool
 from recipes_for_tests import quick_recipe
 
 ROOT = Path(__file__).parents[1]

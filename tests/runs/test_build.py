@@ -59,8 +59,7 @@ from mixdet.recipes.recipe import (
 )
 from mixdet.recipes.section import Key, Section
 from mixdet.runs.build import (
-    Data,
-    build_dataset,
+    build_augmentation,
     build_detector,
     build_method,
     build_mix,
@@ -68,7 +67,7 @@ from mixdet.runs.build import (
     build_tiles,
     training_view,
 )
-from mixdet.runs.streams import build_augmentation
+from mixdet.runs.data import Data, build_dataset
 from mixdet.teaching import Decay
 from mixdet.teaching.decay import Ramp
 from mixdet.training.optim import build_optimizer

@@ -16,7 +16,8 @@ from mixdet.evaluation import match_classes
 from mixdet.methods import Supervised
 from mixdet.mixing import Beta, Mix, Uniform
 from mixdet.recipes import Recipe, load_recipe, load_study
-from mixdet.runs.build import build_dataset, build_detector, build_method, build_schedule, training_view
+from mixdet.runs.build import build_detector, build_method, build_schedule, training_view
+from mixdet.runs.data import build_dataset
 from mixdet.runs.dry_run import dry_run, dry_runs, replacements, shrunk
 from mixdet.training.optim import build_optimizer, scaled_lr
 from recipes_for_tests import QUICK

@@ -15,8 +15,9 @@ from mixdet.detectors import Ensemble
 from mixdet.errors import MixdetError
 from mixdet.recipes.ensemble import EnsembleSection
 from mixdet.recipes.recipe import DetectorSection, SourceSection
-from mixdet.runs.build import build_dataset, build_detector
+from mixdet.runs.build import build_detector
 from mixdet.runs.commands import evaluate
+from mixdet.runs.data import build_dataset
 from mixdet.runs.ensemble import write_ensemble
 from mixdet.runs.infer import load_trained
 from mixdet.training.weights import WeightsCard, read_card, read_weights, save_weights

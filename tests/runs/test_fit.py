@@ -16,7 +16,7 @@ from mixdet.detectors import TwoHeadRCNN
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation
 from mixdet.runs import commands
-from mixdet.runs.build import Data
+from mixdet.runs.data import Data
 from mixdet.runs.infer import load_trained
 from mixdet.structures import Step
 from mixdet.training.checkpoint import latest_checkpoint

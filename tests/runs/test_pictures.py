@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixdet.cli.main import main
 from mixdet.runs import pictures
-from mixdet.runs.build import Data
+from mixdet.runs.data import Data
 from mixdet.runs.pictures import draw_tiled
 from mixdet.runs.streams import open_stream
 from mixdet.structures import Instances, Stream

@@ -24,9 +24,11 @@ from mixdet.methods import STAC
 from mixdet.recipes import Recipe, load_recipe
 from mixdet.recipes.load import stage_recipes
 from mixdet.recipes.stage import LabelsSection
-from mixdet.runs import build, commands, labelling, pipeline
+from mixdet.runs import commands, labelling, pipeline
+from mixdet.runs import data as data_module
 from mixdet.runs import fit as fit_module
-from mixdet.runs.build import Data, build_detector
+from mixdet.runs.build import build_detector
+from mixdet.runs.data import Data
 from mixdet.runs.labelling import Given, label_images
 from mixdet.runs.streams import open_stream
 from mixdet.structures import Detections
@@ -180,7 +182,7 @@ def test_a_labeller_that_finds_nothing_is_said(tmp_path: Path) -> None:
 
 
 def test_a_damaged_photo_gets_no_labels_and_stops_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "DECODED_FIRST", 0)  # as if the pool were too large to be decoded before step 1
+    monkeypatch.setattr(data_module, "DECODED_FIRST", 0)  # as if the pool were too large to be decoded before step 1
     pool = open_dataset("scenes:photo/train,count=4,size=96")
     photos = tmp_path / "photos"
     photos.mkdir()

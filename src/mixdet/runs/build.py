@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from mixdet.data.check import check_images, image_defects
-from mixdet.data.coco import read_labels
-from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView
-from mixdet.data.overlap import left_out, shared
-from mixdet.data.sources import open_dataset
-from mixdet.data.splits import labeled_subset, select_files
+from mixdet.data.light_augment import LightAugmentView
+from mixdet.data.photometric import PhotometricView
+from mixdet.data.rand_augment import RandAugmentView
 from mixdet.data.streams import Workers
-from mixdet.data.unlabeled import open_unlabeled, passed_over
+from mixdet.data.strong import Augmentation
 from mixdet.detectors import DETECTORS, ROI_CLS_LOSSES, Ensemble, FasterRCNN, build_backbone
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.errors import MixdetError
-from mixdet.evaluation import match_classes
 from mixdet.methods import METHODS, Method
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
@@ -30,142 +22,18 @@ from mixdet.recipes.decay import DecaySection
 from mixdet.recipes.ensemble import EnsembleSection
 from mixdet.recipes.method import MethodSection
 from mixdet.recipes.mix import BetaLam, FixedLam, MixSection, TilesSection, UniformLam
-from mixdet.recipes.recipe import DataSection, DetectorSection, PoolSection, Recipe, SourceSection
+from mixdet.recipes.recipe import (
+    DataSection,
+    DetectorSection,
+    PhotometricSection,
+    RandAugmentSection,
+    Recipe,
+    StrongSection,
+)
 from mixdet.teaching import Decay
 from mixdet.training.schedules import Schedule
 
 MIX_KEYS = ("mix", "mix_labeled", "mix_unlabeled")
-DECODED_FIRST = 3e8  # pixels of a data set, about a thousand photos of 640 x 480: read whole before step 1, in seconds
-
-
-def build_dataset(section: SourceSection) -> DetectionDataset:
-    """The data set of a section, under its policies, cut to its fraction or files; its images are looked for.
-
-    Raises:
-        MixdetError: any defect, in one line.
-    """
-    dataset = open_dataset(section.path, section.images)
-    if section.files is not None:
-        path = Path(section.files)
-        if not path.is_file():
-            raise MixdetError(f"{path}: no such file; give a text file with one image name a line")
-        try:
-            names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-        except UnicodeDecodeError:
-            raise MixdetError(f"{path}: the text is not UTF-8; write one image name a line") from None
-        dataset = dataset.subset(select_files(dataset, names))
-    dataset = dataset.with_policy(crowd=section.crowd, difficult=section.difficult)
-    if section.fraction is not None:
-        chosen = labeled_subset(
-            dataset, fraction=section.fraction, seed=section.fraction_seed, rule=section.fraction_rule
-        )
-        dataset = dataset.subset(chosen)
-    if len(dataset) == 0:
-        raise MixdetError(f"{section.path}: no images; give a data set with at least one")
-    check_images(dataset, decode=_is_small(dataset))
-    return dataset
-
-
-def _is_small(dataset: DetectionDataset) -> bool:
-    return int(dataset.sizes.astype(np.int64).prod(axis=1).sum()) <= DECODED_FIRST
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """The data sets of a run, checked; labels of val and test are matched to the training classes by name.
-
-    Attributes:
-        labeled: with annotations.
-        unlabeled: without, and without the images of ``labeled``; None where the method reads none.
-        val, test: what is measured on.
-        notes: what was left out or is odd, one line each, for the log.
-    """
-
-    labeled: DetectionDataset
-    unlabeled: DetectionDataset | None
-    val: DetectionDataset | None
-    test: DetectionDataset | None
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def open(cls, recipe: Recipe, *, measured: bool = True) -> Data:
-        """Read and check everything before step 1; without val and test unless ``measured``."""
-        data = recipe.data
-        labeled = build_dataset(data.labeled)
-        sections = {name: getattr(data, name) if measured else None for name in ("val", "test")}
-        val, test = (_measured_on(labeled, name, section) for name, section in sections.items())
-        notes = [note for dataset in (labeled, val, test) if dataset is not None for note in dataset.notes]
-        unlabeled = None
-        if data.unlabeled is not None and recipe.method.unlabeled:
-            unlabeled = build_pool(data.unlabeled, labeled)
-            notes += unlabeled.notes
-        for name, measured_on in (("val", val), ("test", test)):
-            notes += _seen(name, measured_on, labeled, unlabeled)
-        return cls(labeled, unlabeled, val, test, tuple(notes))
-
-    def of_stream(self, name: str) -> DetectionDataset:
-        """What a method's stream reads."""
-        dataset = {"labeled": self.labeled, "unlabeled": self.unlabeled}[name]
-        if dataset is None:
-            raise MixdetError(f"data.{name}: not given; give a folder of images")
-        return dataset
-
-    def fingerprints(self) -> dict[str, str]:
-        """Of what is trained on; a run that goes on has to find the same."""
-        trained = {"labeled": self.labeled, "unlabeled": self.unlabeled}
-        return {name: dataset.fingerprint() for name, dataset in trained.items() if dataset is not None}
-
-
-def _seen(
-    name: str, measured_on: DetectionDataset | None, labeled: DetectionDataset, unlabeled: DetectionDataset | None
-) -> Iterator[str]:
-    """What is measured on and was trained on, a line for each of both streams."""
-    if measured_on is None:
-        return
-    if count := shared(measured_on, labeled):
-        yield (
-            f"data.{name}: {count} of its {len(measured_on)} images are trained on (data.labeled): what is measured on "
-            "them says nothing about new images; give other ones"
-        )
-    if unlabeled is not None and (count := shared(unlabeled, measured_on)):
-        yield (
-            f"{unlabeled.name}: {count} of its images are in data.{name}: what is measured there is not new to the "
-            "student"
-        )
-
-
-def build_pool(section: PoolSection, labeled: DetectionDataset) -> DetectionDataset:
-    """The unlabelled images of a section, without those of ``labeled``; with labels where the section has some.
-
-    Raises:
-        MixdetError: any defect, in one line; nothing left.
-    """
-    pool = open_unlabeled(section.path, section.images)
-    if section.labels is not None:
-        pool = read_labels(section.labels, pool, labeled.classes, labeled.category_ids)
-    rest = left_out(pool, labeled)
-    if len(rest) == 0:
-        raise MixdetError(
-            f"data.unlabeled={section.path}: all {len(pool)} images are labelled ones (data.labeled); give more images"
-        )
-    defects = image_defects(rest, decode=_is_small(rest))
-    if len(defects) == len(rest):
-        raise MixdetError(f"data.unlabeled={section.path}: no image is readable: {next(iter(defects.values()))}")
-    return passed_over(rest.subset([i for i in range(len(rest)) if i not in defects]), len(rest), [*defects.values()])
-
-
-def _measured_on(labeled: DetectionDataset, name: str, section: SourceSection | None) -> DetectionDataset | None:
-    if section is None:
-        return None
-    dataset = build_dataset(section)
-    try:
-        match_classes(labeled.classes, dataset.classes)
-    except MixdetError as fault:
-        raise MixdetError(
-            f"data.{name}={section.path} does not go with data.labeled={labeled.name}; set data.{name}=FILE, or "
-            f"data.{name}=null for none ({fault})"
-        ) from None
-    return dataset
 
 
 def build_detector(section: DetectorSection, num_classes: int, *, weights: bool = True) -> FasterRCNN:
@@ -242,6 +110,25 @@ def build_schedule(recipe: Recipe) -> Schedule:
 def training_view(data: DataSection) -> WeakView:
     """The weak view of training images."""
     return WeakView(tuple(data.short_sides), data.long_side, data.flip, data.crop)
+
+
+def build_augmentation(section: StrongSection) -> Augmentation:
+    """What the strong view of a section does to pixels."""
+    if isinstance(section, PhotometricSection):
+        view = PhotometricView()
+        return PhotometricView(
+            section.jitter_p,
+            section.brightness,
+            section.contrast,
+            section.saturation,
+            section.hue,
+            section.grey_p,
+            section.blur_p,
+            view.sigma,
+            view.erase if section.erase else (),
+            section.exact,
+        )
+    return RandAugmentView() if isinstance(section, RandAugmentSection) else LightAugmentView()
 
 
 def build_workers(data: DataSection) -> Workers:

@@ -16,7 +16,7 @@ from mixdet.evaluation import evaluate as measure
 from mixdet.recipes.load import QUICKSTART, load_recipe
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.tiles import TilesPerObject, tiles_per_object
-from mixdet.runs.build import Data, build_dataset
+from mixdet.runs.data import Data, build_dataset
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.grad_cam import draw_grad_cams

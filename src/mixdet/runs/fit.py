@@ -16,7 +16,8 @@ from mixdet.evaluation import Evaluation
 from mixdet.methods import Method
 from mixdet.recipes.recipe import Recipe
 from mixdet.runs.baseline import Baseline, Gain
-from mixdet.runs.build import Data, build_detector, build_method, build_schedule
+from mixdet.runs.build import build_detector, build_method, build_schedule
+from mixdet.runs.data import Data
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.introduction import NOTE, introduction
 from mixdet.runs.journal import Journal

@@ -11,7 +11,7 @@ from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import resized
 from mixdet.recipes import remarks
 from mixdet.recipes.recipe import DataSection, Recipe
-from mixdet.runs.build import Data
+from mixdet.runs.data import Data
 from mixdet.training.distributed import World
 from mixdet.training.optim import scaled_lr
 

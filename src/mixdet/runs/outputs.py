@@ -7,7 +7,8 @@ import torch
 from mixdet.data.dataset import DetectionDataset
 from mixdet.evaluation import Evaluation, evaluate
 from mixdet.recipes.recipe import Recipe
-from mixdet.runs.build import Data, build_workers
+from mixdet.runs.build import build_workers
+from mixdet.runs.data import Data
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.pictures import draw_fed, draw_found, save_picture
 from mixdet.structures import Detections, Detector

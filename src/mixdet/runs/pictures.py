@@ -15,7 +15,8 @@ from mixdet.mixing import TileMix, mix_tiles, tile_borders
 from mixdet.recipes.mix import TilesSection
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.drawing import contact_sheet, draw_borders, draw_detections, draw_instances
-from mixdet.runs.build import Data, build_mix
+from mixdet.runs.build import build_mix
+from mixdet.runs.data import Data
 from mixdet.runs.streams import open_stream
 from mixdet.structures import Batch, Detections, Instances, Stream, keyed_generator
 

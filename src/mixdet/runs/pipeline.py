@@ -17,7 +17,8 @@ from mixdet.evaluation import Evaluation, evaluate
 from mixdet.recipes.load import stage_recipes
 from mixdet.recipes.recipe import Recipe
 from mixdet.recipes.stage import StageSection
-from mixdet.runs.build import Data, build_dataset, build_workers
+from mixdet.runs.build import build_workers
+from mixdet.runs.data import Data, build_dataset
 from mixdet.runs.ensemble import write_ensemble
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mixdet.data.light_augment import LightAugmentView
 from mixdet.data.packing import PackedBatch
-from mixdet.data.photometric import PhotometricView
-from mixdet.data.rand_augment import RandAugmentView
 from mixdet.data.streams import stream_batches
-from mixdet.data.strong import Augmentation, StrongView
+from mixdet.data.strong import StrongView
 from mixdet.recipes.checks import unlabeled_batch
-from mixdet.recipes.recipe import PhotometricSection, RandAugmentSection, Recipe, StrongSection
-from mixdet.runs.build import Data, build_workers, training_view
+from mixdet.recipes.recipe import Recipe
+from mixdet.runs.build import build_augmentation, build_workers, training_view
+from mixdet.runs.data import Data
 from mixdet.structures import Stream
 
 
@@ -48,22 +46,3 @@ def open_stream(
         balanced=section.class_balanced and stream.name != "unlabeled",
         workers=build_workers(section),
     )
-
-
-def build_augmentation(section: StrongSection) -> Augmentation:
-    """What the strong view of a section does to pixels."""
-    if isinstance(section, PhotometricSection):
-        view = PhotometricView()
-        return PhotometricView(
-            section.jitter_p,
-            section.brightness,
-            section.contrast,
-            section.saturation,
-            section.hue,
-            section.grey_p,
-            section.blur_p,
-            view.sigma,
-            view.erase if section.erase else (),
-            section.exact,
-        )
-    return RandAugmentView() if isinstance(section, RandAugmentSection) else LightAugmentView()
