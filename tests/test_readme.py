@@ -28,11 +28,13 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-def commands() -> list[list[str]]:
-    """Every ``mixdet`` command line, in blocks and within sentences, as words."""
-    text = re.findall(r"`(?:uv run )?(mixdet [^`]+)`", README)
-    text += re.findall(r"^ *(?:pip install uv && )?uv run (mixdet .+?)(?:  +#.*)?$", README, re.MULTILINE)
-    return [shlex.split(line) for line in text]
+def commands(page: str) -> list[list[str]]:
+    """Every ``mixdet`` command line of a page as words, but for "..."; a bare name of a command is none."""
+    page = re.sub(r"\\\n *", "", page)
+    lines = re.findall(r"`(?:uv run )?(mixdet [^`]+)`", page)
+    lines += re.findall(r"^(?: {4,}|pip install uv && |uv run )+(mixdet .+?)(?:  +#.*)?$", page, re.MULTILINE)
+    found = [[word for word in shlex.split(line) if word != "..."] for line in lines]
+    return [words for words in found if len(words) > 2 or words == ["mixdet", "train"]]
 
 
 def detection() -> dict[str, Any]:
@@ -86,9 +88,14 @@ def test_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "grey.png" in capsys.readouterr().out
 
 
-def test_every_command_is_one() -> None:
-    assert len(commands()) > 10
-    for _, *words in commands():
+PAGES = ["README.md", "CONTRIBUTING.md", *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md")))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_one(page: str) -> None:
+    found = commands((ROOT / page).read_text("utf-8"))
+    assert len(found) > 10 or page != "README.md"
+    for _, *words in found:
         args = parse(words)
         assert args is not None
         if hasattr(args, "overrides"):  # their keys and values fit; files are not looked for
