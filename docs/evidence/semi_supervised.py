@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from running import curves_markdown, keep_curves, measure_last, prepare, run_one, spent, study_file, table, write_page
 
+from mixdet.recipes import load_study
 from mixdet.runs.compare import selection
 from mixdet.runs.results import Result, comparison_markdown, interval
 
@@ -29,16 +30,20 @@ SEEDS = {
     "semi_fod_5": (0, 1, 2),
     "semi_scenes": (0, 1, 2),
 }
-THRICE = ("mum_reference", "mum_lossmix")  # with the first three seeds
-EARLIER = ("mum_0.7", "unbiased_teacher_0.7")  # on bccd, before its threshold was chosen anew; with four seeds
-ONCE = ("csd", "instant_teaching", "ismt", "multi_phase")  # on the first set, with the first seed
-BATCHES = (  # most wanted first
+BATCHES = (  # rows, where a study has them, most wanted first
     ("supervised", "mum"),
     ("unbiased_teacher",),
     ("stac",),
-    THRICE,
-    ONCE,
+    ("mum_reference", "mum_lossmix"),
+    ("csd", "instant_teaching", "ismt", "multi_phase"),
+    ("unbiased_teacher_lossmix", "mum_matched"),
+    ("mum_0.7", "unbiased_teacher_0.7", "unbiased_teacher_0.5", "stac_0.9", "stac_0.5"),
 )
+FIRST = {  # rows that are run with the first so many seeds only
+    **dict.fromkeys(("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix", "mum_matched"), 3),
+    **dict.fromkeys(("mum_0.7", "unbiased_teacher_0.7"), 4),
+    **dict.fromkeys(("csd", "instant_teaching", "ismt", "multi_phase", "stac_0.9", "stac_0.5"), 1),
+}
 PAIRS = (
     ("mum", "supervised"),
     ("mum", "unbiased_teacher"),
@@ -49,19 +54,17 @@ PAIRS = (
 
 def run_all(sets: Sequence[str], console: Console) -> None:
     """Every row and seed of ``sets``, one at a time."""
+    have = {name: {row.name for row in load_study(study_file(name)).rows} for name in sets}
     for rows in BATCHES:
         for seed in range(max(map(len, SEEDS.values()))):
-            for name in sets:
-                for row in rows:
-                    if seed in seeds_of(name, row):
-                        run_one(name, row, seed, console)
+            for name, row in itertools.product(sets, rows):
+                if row in have[name] and seed in seeds_of(name, row):
+                    run_one(name, row, seed, console)
 
 
 def seeds_of(name: str, row: str) -> Sequence[int]:
     """The seeds of a row of a set."""
-    if row in ONCE:
-        return SEEDS[name][:1] if name == next(iter(SEEDS)) else ()
-    return SEEDS[name][: 3 if row in THRICE else 4 if row in EARLIER else None]
+    return SEEDS[name][: FIRST.get(row)]
 
 
 def differences(results: Sequence[Result], key: str) -> str:
