@@ -32,14 +32,15 @@ SEEDS = {
 BATCHES = (  # rows, where a study has them, most wanted first
     ("supervised", "mum"),
     ("unbiased_teacher",),
-    ("stac",),
+    ("stac", "supervised_weak"),
     ("mum_reference", "mum_lossmix"),
     ("csd", "instant_teaching", "ismt", "multi_phase"),
     ("unbiased_teacher_lossmix", "mum_matched"),
     ("mum_0.7", "unbiased_teacher_0.7", "unbiased_teacher_0.5", "stac_0.9", "stac_0.5"),
 )
 FIRST = {  # rows that are run with the first so many seeds only
-    **dict.fromkeys(("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix", "mum_matched"), 3),
+    **dict.fromkeys(("supervised_weak", "mum_reference", "mum_lossmix"), 3),
+    **dict.fromkeys(("unbiased_teacher_lossmix", "mum_matched"), 3),
     **dict.fromkeys(("mum_0.7", "unbiased_teacher_0.7"), 4),
     **dict.fromkeys(("csd", "instant_teaching", "ismt", "multi_phase", "stac_0.9", "stac_0.5"), 1),
 }
