@@ -30,19 +30,19 @@ SEEDS = {
     "semi_scenes": (0, 1, 2),
 }
 BATCHES = (  # rows, where a study has them, most wanted first
-    ("supervised", "mum"),
-    ("unbiased_teacher",),
-    ("stac", "supervised_weak"),
-    ("mum_reference", "mum_lossmix"),
+    ("supervised", "mum", "supervised_strong", "mum_strong"),
+    ("unbiased_teacher", "unbiased_teacher_strong"),
+    ("stac",),
+    ("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix"),
     ("csd", "instant_teaching", "ismt", "multi_phase"),
-    ("unbiased_teacher_lossmix", "mum_matched"),
     ("mum_0.7", "unbiased_teacher_0.7", "unbiased_teacher_0.5", "stac_0.9", "stac_0.5"),
+    ("unbiased_teacher_strong_0.5", "stac_strong", "stac_strong_0.5", "mum_strong_matched"),
 )
 FIRST = {  # rows that are run with the first so many seeds only
-    **dict.fromkeys(("supervised_weak", "mum_reference", "mum_lossmix"), 3),
-    **dict.fromkeys(("unbiased_teacher_lossmix", "mum_matched"), 3),
+    **dict.fromkeys(("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix"), 3),
     **dict.fromkeys(("mum_0.7", "unbiased_teacher_0.7"), 4),
     **dict.fromkeys(("csd", "instant_teaching", "ismt", "multi_phase", "stac_0.9", "stac_0.5"), 1),
+    **dict.fromkeys(("stac_strong", "stac_strong_0.5", "mum_strong_matched"), 1),
 }
 PAIRS = (
     ("mum", "supervised"),
