@@ -32,14 +32,14 @@ SEEDS = {
 BATCHES = (  # rows, where a study has them, most wanted first
     ("supervised", "mum", "supervised_strong", "mum_strong"),
     ("unbiased_teacher", "unbiased_teacher_strong"),
-    ("stac",),
+    ("stac", "supervised_weak"),
     ("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix"),
     ("csd", "instant_teaching", "ismt", "multi_phase"),
     ("mum_0.7", "unbiased_teacher_0.7", "unbiased_teacher_0.5", "stac_0.9", "stac_0.5"),
     ("unbiased_teacher_strong_0.5", "stac_strong", "stac_strong_0.5", "mum_strong_matched"),
 )
 FIRST = {  # rows that are run with the first so many seeds only
-    **dict.fromkeys(("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix"), 3),
+    **dict.fromkeys(("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix", "supervised_weak"), 3),
     **dict.fromkeys(("mum_0.7", "unbiased_teacher_0.7"), 4),
     **dict.fromkeys(("csd", "instant_teaching", "ismt", "multi_phase", "stac_0.9", "stac_0.5"), 1),
     **dict.fromkeys(("stac_strong", "stac_strong_0.5", "mum_strong_matched"), 1),
