@@ -35,6 +35,7 @@ from mixdet.mixing import INPUTS, PAIRINGS, PRESETS, RULES, Beta, Fixed, Mix, Ti
 from mixdet.mixing.mix import _LAMS
 from mixdet.mixing.tiles import TileMode
 from mixdet.recipes import Recipe, load_recipe
+from mixdet.recipes.detector import DetectorSection
 from mixdet.recipes.method import (
     DecaySection,
     InstantTeachingSection,
@@ -47,7 +48,6 @@ from mixdet.recipes.method import (
 from mixdet.recipes.mix import BetaLam, FixedLam, MixPreset, MixSection, TilesSection, UniformLam
 from mixdet.recipes.recipe import (
     DataSection,
-    DetectorSection,
     EvaluationSection,
     LightAugmentSection,
     OptimSection,

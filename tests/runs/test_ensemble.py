@@ -13,8 +13,9 @@ import torch
 from mixdet.cli.main import main
 from mixdet.detectors import Ensemble
 from mixdet.errors import MixdetError
+from mixdet.recipes.detector import DetectorSection
 from mixdet.recipes.ensemble import EnsembleSection
-from mixdet.recipes.recipe import DetectorSection, SourceSection
+from mixdet.recipes.recipe import SourceSection
 from mixdet.runs.build import build_detector
 from mixdet.runs.commands import evaluate
 from mixdet.runs.data import build_dataset

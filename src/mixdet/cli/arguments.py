@@ -65,10 +65,7 @@ COMMANDS = (
         "RUN|WEIGHTS [key=value ...] [--split val|test]",
         "measure a trained detector",
         "Measures the detector of a run folder, or of a weights file in one, on data.val or data.test.",
-        (
-            "mixdet eval runs/quickstart-1 --split test",
-            "mixdet eval runs/quickstart-1 data.val=other.json evaluation.metric=voc07",
-        ),
+        ("mixdet eval runs/quickstart-1 --split test", "mixdet eval runs/quickstart-1 evaluation.metric=voc07"),
     ),
     Command(
         "predict",

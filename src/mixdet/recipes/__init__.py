@@ -1,11 +1,11 @@
 """Recipes and studies: YAML into validated, frozen values, in a fraction of a second (no torch, no numpy)."""
 
+from mixdet.recipes.detector import DetectorSection
 from mixdet.recipes.load import Layer, Resolved, load_recipe, recipe_names, resolve
 from mixdet.recipes.method import SupervisedSection
 from mixdet.recipes.mix import BetaLam, FixedLam, MixSection, UniformLam
 from mixdet.recipes.recipe import (
     DataSection,
-    DetectorSection,
     EvaluationSection,
     OptimSection,
     Recipe,

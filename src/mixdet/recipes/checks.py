@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from mixdet.recipes.method import VIEWS
+from mixdet.recipes.fault import Fault
+from mixdet.recipes.mixing_checks import mixing_faults, tile_faults
 
 if TYPE_CHECKING:
-    from mixdet.recipes.mix import MixSection
     from mixdet.recipes.recipe import PoolSection, Recipe, SourceSection
 
 WITHOUT_BATCH_NORM = ("swin_tiny",)
@@ -17,18 +17,6 @@ WITHOUT_BATCH_NORM = ("swin_tiny",)
 
 RESERVED = ("labels", "weights", "images", "checkpoints")
 """Folders of a run, which a stage cannot be called."""
-
-
-class Fault(NamedTuple):
-    """A disagreement.
-
-    Attributes:
-        keys: dotted keys that disagree; the first is the one to look at.
-        problem: the rest of the sentence, with the fix.
-    """
-
-    keys: tuple[str, ...]
-    problem: str
 
 
 def faults(recipe: Recipe) -> list[Fault]:
@@ -39,12 +27,12 @@ def faults(recipe: Recipe) -> list[Fault]:
         *_measured(recipe),
         *_stages(recipe),
         *_heads(recipe),
-        *_tiles(recipe),
+        *tile_faults(recipe),
         *_ramp(recipe),
         *_baseline(recipe),
         *_rollbacks(recipe),
         *_matched(recipe),
-        *_mixing(recipe),
+        *mixing_faults(recipe),
         *_phases(recipe),
         *_steps(recipe),
         *_sides(recipe),
@@ -152,17 +140,6 @@ def _heads(recipe: Recipe) -> Iterator[Fault]:
         )
 
 
-def _tiles(recipe: Recipe) -> Iterator[Fault]:
-    tiles, data = recipe.method.mixed_tiles(), recipe.data
-    if tiles is not None and tiled_images(recipe) < 2:
-        key = "data.unlabeled_batch_size" if recipe.method.unlabeled else "data.batch_size"
-        yield Fault(
-            ("method.tiles", key, "data.shards"),
-            f"needs 2 images to swap tiles, and a shard has one (data.shards={data.shards}); use fewer shards or a "
-            "larger batch",
-        )
-
-
 def _ramp(recipe: Recipe) -> Iterator[Fault]:
     decay = recipe.method.teacher_decay()
     if decay is not None and decay.ramp == "linear" and decay.ramp_steps == 0:
@@ -200,41 +177,6 @@ def _baseline(recipe: Recipe) -> Iterator[Fault]:
 def _rollbacks(recipe: Recipe) -> Iterator[Fault]:
     if recipe.run.rollbacks and recipe.run.devices > 1:
         yield Fault(("run.rollbacks", "run.devices"), "needs run.devices=1: one process cannot take the others back")
-
-
-def _mixing(recipe: Recipe) -> Iterator[Fault]:
-    method, data = recipe.method, recipe.data
-    labeled = method.mixed_labeled()
-    if labeled is not None:
-        if (mixed := labeled.images(data.batch_size // data.shards)) < 2:
-            keys = [f"method.{labeled.key}", "data.batch_size", "data.shards"]
-            keys += ["method.mixed_fraction"] if method.name == "supervised" else []
-            values = ", ".join(f"{key}={_at(recipe, key)}" for key in keys[1:])
-            yield Fault(
-                tuple(keys),
-                f"needs 2 images to mix, and a shard has {mixed} ({values}); use fewer shards or a larger batch",
-            )
-        yield from _mix(f"method.{labeled.key}", labeled.mix)
-    if (unlabeled := method.mixed_unlabeled()) is not None:
-        if (mixed := unlabeled.images(unlabeled_batch(recipe) // data.shards)) < 2:
-            yield Fault(
-                (f"method.{unlabeled.key}", "data.unlabeled_batch_size", "data.shards"),
-                f"needs 2 images to mix, and a shard has {mixed}; use fewer shards or a larger batch",
-            )
-        yield from _mix(f"method.{unlabeled.key}", unlabeled.mix)
-
-
-def _mix(key: str, mix: str | MixSection) -> Iterator[Fault]:
-    if isinstance(mix, str):
-        return
-    lam = mix.lam
-    if lam.name == "uniform" and lam.low > lam.high:
-        yield Fault((f"{key}.lam.low", f"{key}.lam.high"), f"is above {key}.lam.high={lam.high:g}; swap them")
-    if mix.input == "mosaic" and mix.supervision != "union":
-        yield Fault(
-            (f"{key}.supervision", f"{key}.input"),
-            f"does not go with {key}.input=mosaic, in which every object counts fully; use union",
-        )
 
 
 def _phases(recipe: Recipe) -> Iterator[Fault]:
@@ -291,25 +233,6 @@ def _norm(recipe: Recipe) -> Iterator[Fault]:
             ("detector.norm", "detector.body"),
             f"is about batch norm, and detector.body={detector.body} has none; use frozen",
         )
-
-
-def unlabeled_batch(recipe: Recipe) -> int:
-    """Unlabelled images a step."""
-    return recipe.data.unlabeled_batch_size or recipe.data.batch_size
-
-
-def tiled_images(recipe: Recipe) -> int:
-    """Images of a shard whose tiles are mixed."""
-    if recipe.method.unlabeled:
-        return unlabeled_batch(recipe) // recipe.data.shards
-    return recipe.data.batch_size // recipe.data.shards * VIEWS[recipe.method.views]
-
-
-def _at(recipe: Recipe, path: str) -> object:
-    value: object = recipe
-    for name in path.split("."):
-        value = getattr(value, name)
-    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _divisors(number: int) -> str:

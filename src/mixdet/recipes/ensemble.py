@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mixdet.recipes.recipe import DetectorSection
+from mixdet.recipes.detector import DetectorSection
 from mixdet.recipes.section import Positive, Section, Unit
 
 

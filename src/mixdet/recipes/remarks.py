@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mixdet.recipes.checks import tiled_images
+from mixdet.recipes.mixing_checks import tiled_images
 
 if TYPE_CHECKING:
     from mixdet.recipes.recipe import Recipe

@@ -19,17 +19,11 @@ from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
 from mixdet.mixing.tiles import BACKBONE, NECK
 from mixdet.recipes.decay import DecaySection
+from mixdet.recipes.detector import DetectorSection
 from mixdet.recipes.ensemble import EnsembleSection
 from mixdet.recipes.method import MethodSection
 from mixdet.recipes.mix import BetaLam, FixedLam, MixSection, TilesSection, UniformLam
-from mixdet.recipes.recipe import (
-    DataSection,
-    DetectorSection,
-    PhotometricSection,
-    RandAugmentSection,
-    Recipe,
-    StrongSection,
-)
+from mixdet.recipes.recipe import DataSection, PhotometricSection, RandAugmentSection, Recipe, StrongSection
 from mixdet.teaching import Decay
 from mixdet.training.schedules import Schedule
 

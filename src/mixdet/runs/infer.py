@@ -13,8 +13,8 @@ import torch
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.streams import HERE, Workers
 from mixdet.evaluation import detections_to_coco
+from mixdet.recipes.detector import DetectorSection
 from mixdet.recipes.ensemble import EnsembleSection
-from mixdet.recipes.recipe import DetectorSection
 from mixdet.runs.build import build_detector, build_ensemble
 from mixdet.runs.folder import RunFolder
 from mixdet.structures import Detections, Detector, as_module

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mixdet.data.packing import PackedBatch
 from mixdet.data.streams import stream_batches
 from mixdet.data.strong import StrongView
-from mixdet.recipes.checks import unlabeled_batch
+from mixdet.recipes.mixing_checks import unlabeled_batch
 from mixdet.recipes.recipe import Recipe
 from mixdet.runs.build import build_augmentation, build_workers, training_view
 from mixdet.runs.data import Data
