@@ -15,9 +15,11 @@ from rich.console import Console
 from mixdet.detectors import TwoHeadRCNN
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation
+from mixdet.recipes import load_recipe
 from mixdet.runs import commands
 from mixdet.runs.data import Data
 from mixdet.runs.infer import load_trained
+from mixdet.runs.journal import build_health
 from mixdet.structures import Step
 from mixdet.training.checkpoint import latest_checkpoint
 from mixdet.training.weights import read_card
@@ -198,6 +200,14 @@ def test_alarms_are_said_and_written_down(tmp_path: Path) -> None:
     alarm = "no pseudo boxes for 1 steps: the teacher is sure of nothing; lower method.score_threshold"
     assert said.count(alarm) == 1
     assert [line["alarm"][: len(alarm)] for line in lines if "alarm" in line] == [alarm]
+
+
+@pytest.mark.parametrize(("steps", "patience"), [(3, 1), (600, 30), (180_000, 500)])
+def test_a_long_run_says_after_hundreds_of_steps_that_something_is_wrong(steps: int, patience: int) -> None:
+    recipe = load_recipe("mum_small", [f"schedule.steps={steps}", "method.decay.burn_in_steps=1"])
+    watch = build_health(recipe, Data.open(load_recipe("mum_small"), measured=False).labeled)
+    assert watch is not None
+    assert (watch.patience, watch.matched) == (patience, False)
 
 
 def test_both_heads_are_shipped(tmp_path: Path) -> None:

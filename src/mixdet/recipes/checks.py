@@ -95,7 +95,7 @@ def _measured(recipe: Recipe) -> Iterator[Fault]:
 
 
 def _matched(recipe: Recipe) -> Iterator[Fault]:
-    if recipe.data.class_balanced and getattr(recipe.method, "matched_thresholds", False):
+    if recipe.data.class_balanced and recipe.method.matched():
         yield Fault(
             ("method.matched_thresholds", "data.class_balanced"),
             "makes pseudo boxes as frequent as labelled ones are drawn, and data.class_balanced=true draws rare "

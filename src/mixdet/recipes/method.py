@@ -66,6 +66,10 @@ class MethodSection(Choice):
         """How the student's tiles are mixed."""
         return None
 
+    def matched(self) -> bool | None:
+        """Whether thresholds follow the teacher; None where they cannot."""
+        return getattr(self, "matched_thresholds", None)
+
     def teacher_decay(self) -> DecaySection | None:
         """How a teacher that labels images follows; None without one."""
         return None

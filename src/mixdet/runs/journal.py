@@ -123,8 +123,7 @@ def build_health(recipe: Recipe, labeled: DetectionDataset) -> Health | None:
         return None
     patience = min(max(recipe.schedule.steps // 20, 1), LONGEST_PATIENCE)
     begins, value = (0, None) if decay is None else (decay.burn_in_steps, decay.value)
-    matched = getattr(method, "matched_thresholds", None)
-    return Health(labeled.classes, labeled.boxes_an_image().tolist(), begins, patience, value, matched)
+    return Health(labeled.classes, labeled.boxes_an_image().tolist(), begins, patience, value, method.matched())
 
 
 def percent(value: float | None) -> str:
