@@ -28,6 +28,7 @@ SEEDS = {
     "semi_bccd_10": (0, 1, 2, 3, 4),
     "semi_fod_5": (0, 1, 2),
     "semi_scenes": (0, 1, 2),
+    "semi_fod_5_long": (0, 1, 2),
 }
 BATCHES = (  # rows, where a study has them, most wanted first
     ("supervised", "mum", "supervised_strong", "mum_strong"),
