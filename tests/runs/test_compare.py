@@ -124,14 +124,16 @@ def test_a_line_for_each_row_and_seed_and_none_is_run_twice(
     assert _results()[:4] == lines
 
 
-def test_the_numbers_are_those_of_the_selected_weights(study: str) -> None:
+def test_the_numbers_are_those_of_the_selected_weights_and_of_the_last(study: str) -> None:
     words = ["schedule.steps=3", "evaluation.every=1", "data.test=scenes:photo/test,count=3,size=96"]
     assert main(["compare", study, "--rows", "plain", *words]) == 0
     assert main(["compare", study, "--rows", "plain", *words[:2]]) == 0
     test, val = _results()
     folder = "runs/compare/our_table/our_table-plain-0"
     assert (test.split, val.split) == ("test", "val")
+    last = 100 * commands.evaluate(Path(folder, "weights", "student-last.safetensors")).numbers["AP"]
     for line in (test, val):
+        assert line.numbers.pop("AP student") == pytest.approx(last, abs=1e-4)
         numbers = commands.evaluate(folder, words[2:], split=line.split).numbers
         assert line.numbers == {k: None if v is None else pytest.approx(100 * v, abs=1e-4) for k, v in numbers.items()}
 
@@ -296,14 +298,19 @@ def test_spread_and_pairs() -> None:
     assert spread([]) == "-"
 
 
-def test_numbers_by_object_size_stand_where_a_paper_has_them() -> None:
+def test_some_numbers_stand_where_a_paper_has_them() -> None:
     recipe = load_recipe("lossmix_small")
     entries = [Entry("base", lambda seed: recipe), Entry("own", lambda seed: recipe, {"ap_small": 9.86})]
-    results = [replace(_result(row, 0, 10.0), numbers={"AP": 10.0, "APs": 4.0, "APl": 20.0}) for row in ("base", "own")]
+    numbers: dict[str, float | None] = {"AP": 10.0, "APs": 4.0, "APl": 20.0, "AP teacher": 9.0, "AP student": 10.0}
+    results = [replace(_result(row, 0, 10.0), numbers=numbers) for row in ("base", "own")]
     assert comparison_rows(entries, results) == [
         ["row", "AP", "AP - base", "paper", "APs", "APs - base", "paper"],
         ["base", "10.00 (n=1)", "", "", "4.00 (n=1)", "", ""],
         ["own", "10.00 (n=1)", "+0.00", "", "4.00 (n=1)", "+0.00", "9.86"],
+    ]
+    assert comparison_rows([Entry("own", lambda seed: recipe, {"ap_student": 8.44})], results) == [
+        ["row", "AP", "AP - own", "paper", "AP student", "AP student - own", "paper"],
+        ["own", "10.00 (n=1)", "", "", "10.00 (n=1)", "", "8.44"],
     ]
 
 

@@ -15,7 +15,7 @@ from mixdet.recipes.overrides import COMMAND_LINE
 from mixdet.recipes.recipe import Recipe
 from mixdet.recipes.section import Section, Text, Whole, disagreement
 
-NUMBERS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+NUMBERS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ap_teacher", "ap_student")
 
 
 class Row(Section):

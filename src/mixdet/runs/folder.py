@@ -72,6 +72,11 @@ class RunFolder:
                 return path
         raise MixdetError(f"{self.root}: no weights before the first evaluation; go on with mixdet resume {self.root}")
 
+    def last_aps(self) -> dict[str, float]:
+        """AP of each detector at the last step on ``data.val``, by the detector's name; empty without ``data.val``."""
+        cards = [read_card(path) for path in sorted((self.root / "weights").glob("*-last.safetensors"))]
+        return {card.which: card.scores["AP"] for card in cards if "AP" in card.scores}
+
     def begun(self) -> bool:
         """Whether there is a checkpoint to go on from, or the run is done."""
         return any(self.checkpoints.glob("step-*")) or any((self.root / "weights").glob("*-last.safetensors"))

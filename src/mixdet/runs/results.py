@@ -19,8 +19,14 @@ from mixdet.recipes.recipe import Recipe
 # 97.5 % quantiles of Student's t for 1 to 10 degrees of freedom; the last is an upper bound for more
 T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
-BY_SIZE = {"APs": "ap_small", "APm": "ap_medium", "APl": "ap_large"}
-"""Numbers by object size, shown where a paper has them, and what a study calls them."""
+IF_PRINTED = {
+    "APs": "ap_small",
+    "APm": "ap_medium",
+    "APl": "ap_large",
+    "AP teacher": "ap_teacher",
+    "AP student": "ap_student",
+}
+"""Numbers shown where a paper prints them, and what a study calls them."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Entry:
     Attributes:
         name: of the row.
         recipe: seed -> the row's recipe.
-        paper: the paper's numbers in percent ("ap", "ap50", ... "ap_large"); empty where it has none.
+        paper: the paper's numbers in percent ("ap", "ap50", ... "ap_student"); empty where it has none.
         note: for the reader of the table.
     """
 
@@ -48,7 +54,8 @@ class Result:
         study, row, seed: which run.
         split: the data set that the selected weights were measured on, "test" or, without one, "val".
         metric: full name.
-        numbers: short name -> percent.
+        numbers: short name -> percent; besides those of the split, "AP teacher" and "AP student", or whatever
+            detectors the method has, of the last step on ``data.val``.
         steps: optimizer steps.
         cpu_seconds: processor time, evaluation included; of an interrupted run, that since it was last resumed.
         recipe: digest of everything that determines the result.
@@ -89,7 +96,7 @@ def read_results(path: Path) -> list[Result]:
 def comparison_rows(entries: Sequence[Entry], results: Sequence[Result]) -> list[list[str]]:
     """A heading, then for each row mean and spread, the paired difference to the first row, and the paper's number."""
     metrics = [name for name in ("AP", "AP50", "AP75") if any(name in r.numbers for r in results)]
-    metrics += [name for name, key in BY_SIZE.items() if any(key in entry.paper for entry in entries)]
+    metrics += [name for name, key in IF_PRINTED.items() if any(key in entry.paper for entry in entries)]
     papers = any(entry.paper for entry in entries)
     heading = ["row"]
     for metric in metrics:
@@ -99,7 +106,7 @@ def comparison_rows(entries: Sequence[Entry], results: Sequence[Result]) -> list
         cells = [entry.name]
         for metric in metrics:
             own, first = (of_row(results, name, metric) for name in (entry.name, entries[0].name))
-            paper = entry.paper.get(BY_SIZE.get(metric, metric.lower()))
+            paper = entry.paper.get(IF_PRINTED.get(metric, metric.lower()))
             difference = "" if entry is entries[0] else interval(paired(own, first))
             cells += [spread(list(own.values())), difference]
             cells += ["" if paper is None else f"{paper:.2f}"] if papers else []

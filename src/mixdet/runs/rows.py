@@ -97,13 +97,14 @@ def _run(title: str, row: str, seed: int, recipe: Recipe, folder: Path, command:
     recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"out": str(folder)})})
     split: Literal["val", "test"] = "val" if recipe.data.test is None else "test"
     measured = _train(recipe, folder, console) or commands.evaluate(folder, split=split)
+    numbers = measured.numbers | {f"AP {name}": value for name, value in RunFolder(folder).last_aps().items()}
     return Result(
         title,
         row,
         seed,
         split,
         measured.metric,
-        {name: None if value is None else round(100 * value, 4) for name, value in measured.numbers.items()},
+        {name: None if value is None else round(100 * value, 4) for name, value in numbers.items()},
         recipe.schedule.steps,
         round(_cpu_seconds() - began, 1),
         digest(recipe),
