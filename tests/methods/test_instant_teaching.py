@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import oracles.mixing as mixing_oracle
 from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
 from mixdet.methods import InstantTeaching
-from mixdet.methods.instant_teaching import MIXUP, SPLIT, halves
+from mixdet.methods.instant_teaching import MIXUP, SPLIT, halves, mixed_with_labeled
 from mixdet.structures import Batch, Detections, Instances, Losses, Step, Views, keyed_generator, supervise
 from oracles.instant_teaching import Found, co_rectified
 
@@ -103,15 +103,12 @@ def test_images_without_labels_are_background_or_left_out(
     assert all(skipped.terms[f"unsup/{term}"] == 0 for term in TERMS)
 
 
-def test_half_of_the_images_are_mixed_half_of_them_blended_and_half_split(
-    detector: FasterRCNN, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_of_the_images_are_mixed_half_of_them_blended_and_half_split() -> None:
     """With labelled images, pixel by pixel as the equations say; the rest stay as they are."""
-    method = InstantTeaching(detector)
     taught = UNLABELED.strong.with_instances([Instances(torch.tensor([[1.0, 2, 9, 9]]), torch.tensor([1]))] * 4)
     counts = {"alone": 0, "blended": 0, "split": 0}
     for seed in range(40):
-        mixed = method._mixed(taught, LABELED.weak, keyed_generator(seed))
+        mixed = mixed_with_labeled(taught, LABELED.weak, keyed_generator(seed), 0.5)
         for i, ids in enumerate(mixed.ids):
             if ids == taught.ids[i]:
                 counts["alone"] += 1
@@ -138,7 +135,7 @@ def test_half_of_the_images_are_mixed_half_of_them_blended_and_half_split(
     assert 60 < counts["alone"] < 100
     assert 25 < counts["blended"] < 55
     assert 25 < counts["split"] < 55
-    assert method._mixed(taught, LABELED.weak, keyed_generator(0)).affines is None
+    assert mixed_with_labeled(taught, LABELED.weak, keyed_generator(0), 0.5).affines is None
 
 
 def test_the_boxes_of_a_split_are_cut_to_what_is_seen() -> None:

@@ -1,4 +1,4 @@
-"""What ``mixdet preview`` shows of mixed tiles is what the student is fed."""
+"""What ``mixdet preview`` shows of mixed unlabelled images is what the student is fed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from mixdet.cli.main import main
+from mixdet.methods.instant_teaching import mixed_with_labeled
+from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.runs import pictures
 from mixdet.runs.data import Data
-from mixdet.runs.pictures import draw_tiled
+from mixdet.runs.pictures import draw_fed
 from mixdet.runs.streams import open_stream
-from mixdet.structures import Instances, Stream
+from mixdet.structures import Instances, Stream, keyed_generator
 from recipes_for_tests import QUICK, quick_recipe
 
 OWN = ("data.strong={name: photometric, own_geometry: true}", "data.short_sides=[32, 64, 96]", "data.batch_size=8")
@@ -39,11 +41,11 @@ def drawn(
 
     monkeypatch.setattr(pictures, "draw_instances", keep)
     monkeypatch.setattr(pictures, "draw_borders", lined)
-    recipe = quick_recipe(tmp_path, "method={name: mum}", "data.unlabeled=scenes:photo/train,count=16,size=96", *words)
+    recipe = quick_recipe(
+        tmp_path, "method={name: mum}", "seed=0", "data.unlabeled=scenes:photo/train,count=16,size=96", *words
+    )
     data = Data.open(recipe, measured=False)
-    section = recipe.method.mixed_tiles()
-    assert section is not None
-    draw_tiled(recipe, section, data, count)
+    draw_fed(recipe, data, count)
     stream = Stream("labeled", labeled=True, views=("strong",))
     packed = next(open_stream(recipe, data, stream, own_shards=range(1), start=0, stride=32))
     views = packed.to_views("cpu", torch.zeros(3))
@@ -58,7 +60,7 @@ def test_a_row_is_the_image_its_strong_view_and_the_mixed_tiles_with_the_boxes_t
     assert len(seen) == 12
     assert len(bordered) == 4
     for i in range(4):
-        (image, boxes), (erased, nothing), (tiled, wanted) = seen[3 * i : 3 * i + 3]
+        (tiled, wanted), (image, boxes), (erased, nothing) = seen[3 * i : 3 * i + 3]
         height, width = weak.sizes[i].tolist()
         assert torch.equal(image, weak.images[i, :, :height, :width])
         assert torch.equal(boxes.boxes, weak.labels[i].boxes)
@@ -67,14 +69,42 @@ def test_a_row_is_the_image_its_strong_view_and_the_mixed_tiles_with_the_boxes_t
         assert len(nothing) == 0
         assert tiled.shape == erased.shape
         assert torch.equal(wanted.boxes, strong.labels[i].boxes)
-    assert any(not torch.equal(seen[3 * i + 1][0], seen[3 * i + 2][0]) for i in range(4))
+    assert any(not torch.equal(seen[3 * i][0], seen[3 * i + 2][0]) for i in range(4))
 
 
 def test_without_mixing_the_third_picture_is_the_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, bordered, _ = drawn(tmp_path, monkeypatch, 3, *OWN, "method.tiles.p=0")
     assert not bordered
     for i in range(3):
-        assert torch.equal(seen[3 * i + 1][0], seen[3 * i + 2][0])
+        assert torch.equal(seen[3 * i][0], seen[3 * i + 2][0])
+
+
+def test_instant_teachings_mixture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the strong view with weak labelled images, with all boxes."""
+    seen, bordered, (weak, strong) = drawn(tmp_path, monkeypatch, 4, "method={name: instant_teaching, mix_p: 1}")
+    assert not bordered
+    wanted = mixed_with_labeled(strong, weak, keyed_generator(0, 0, 0, "method"), 1.0)
+    for i in range(4):
+        (mixed, boxes), (image, _), _ = seen[3 * i : 3 * i + 3]
+        height, width = wanted.sizes[i].tolist()
+        assert torch.equal(mixed, wanted.images[i, :, :height, :width])
+        assert torch.equal(boxes.boxes, wanted.labels[i].boxes)
+        assert torch.equal(image, weak.images[i, :, : image.shape[1], : image.shape[2]])
+
+
+@pytest.mark.parametrize("name", ["unbiased_teacher", "mum"])
+def test_mixed_unlabelled_images_are_drawn_before_their_tiles(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = f"method={{name: {name}, mix_unlabeled: lossmix, decay: {{burn_in_steps: 1}}}}"
+    seen, bordered, (_, strong) = drawn(tmp_path, monkeypatch, 4, words)
+    assert len(bordered) == (4 if name == "mum" else 0)
+    wanted = MIX_PRESETS["lossmix"](strong, strong, keyed_generator(0, 0, 0, "method"))
+    for i in range(4):
+        mixed, boxes = seen[3 * i]
+        height, width = wanted.sizes[i].tolist()
+        assert torch.equal(boxes.boxes, wanted.labels[i].boxes)
+        assert torch.equal(mixed, wanted.images[i, :, :height, :width]) == (name != "mum")
 
 
 def test_the_command_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,7 +96,8 @@ class InstantTeaching(Method):
         for student, pseudo, view, which in zip(students, labels, STRONG, ("", "2"), strict=False):
             sup = supervise(student, labeled.weak).prefixed(f"sup{which}")
             taught = pseudo.on(unlabeled[view], skip_empty=self.skip_empty)
-            unsup = supervise(student, self._mixed(taught, labeled.weak, step.generator)).prefixed(f"unsup{which}")
+            taught = mixed_with_labeled(taught, labeled.weak, step.generator, self.mix_p)
+            unsup = supervise(student, taught).prefixed(f"unsup{which}")
             notes = {f"{name}{which}": value for name, value in pseudo.notes.items()}
             losses = losses + (sup + self.unsup_weight * unsup).noted(**notes)
         return losses
@@ -107,19 +108,20 @@ class InstantTeaching(Method):
             return (pseudo_label(self.student, weak, self.threshold),)
         return co_rectified(cast(TwoStageDetector, self.student), self.student2, weak, self.threshold)
 
-    def _mixed(self, taught: Batch, known: Batch, generator: torch.Generator) -> Batch:
-        """Step 4; an image that is not chosen stays as it is."""
-        count = len(taught)
-        partners = known.select(torch.randint(len(known), (count,), generator=generator))
-        draw = torch.rand(count, generator=generator) / self.mix_p if self.mix_p else torch.ones(count)
-        mixture = MIXUP.draw(taught, partners, generator)
-        blended = MIXUP.apply(taught, partners, replace(mixture, mixed=draw < 0.5))
-        cuts = halves(count, generator)
-        return SPLIT.apply(blended, partners, replace(mixture, mixed=(draw >= 0.5) & (draw < 1), cuts=cuts))
-
     def detectors(self) -> dict[str, Detector]:
         students: dict[str, Detector] = {"student": self.student}
         return students if self.student2 is None else {**students, "student2": self.student2}
+
+
+def mixed_with_labeled(taught: Batch, known: Batch, generator: torch.Generator, mix_p: float) -> Batch:
+    """Step 4: unlabelled images, with labels, mixed with labelled ones; one that is not chosen stays as it is."""
+    count = len(taught)
+    partners = known.select(torch.randint(len(known), (count,), generator=generator))
+    draw = torch.rand(count, generator=generator) / mix_p if mix_p else torch.ones(count)
+    mixture = MIXUP.draw(taught, partners, generator)
+    blended = MIXUP.apply(taught, partners, replace(mixture, mixed=draw < 0.5))
+    cuts = halves(count, generator)
+    return SPLIT.apply(blended, partners, replace(mixture, mixed=(draw >= 0.5) & (draw < 1), cuts=cuts))
 
 
 def halves(count: int, generator: torch.Generator) -> Tensor:

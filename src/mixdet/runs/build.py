@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+
+from torch import Generator
 
 from mixdet.data.geometry import WeakView
 from mixdet.data.light_augment import LightAugmentView
@@ -15,15 +18,17 @@ from mixdet.detectors import DETECTORS, ROI_CLS_LOSSES, Ensemble, FasterRCNN, bu
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.errors import MixdetError
 from mixdet.methods import METHODS, Method
+from mixdet.methods.instant_teaching import mixed_with_labeled
 from mixdet.mixing import PRESETS as MIX_PRESETS
 from mixdet.mixing import Beta, Fixed, Mix, Sampler, TileMix, Uniform
 from mixdet.mixing.tiles import BACKBONE, NECK
 from mixdet.recipes.decay import DecaySection
 from mixdet.recipes.detector import DetectorSection
 from mixdet.recipes.ensemble import EnsembleSection
-from mixdet.recipes.method import MethodSection
+from mixdet.recipes.method import InstantTeachingSection, MethodSection
 from mixdet.recipes.mix import BetaLam, FixedLam, MixSection, TilesSection, UniformLam
 from mixdet.recipes.recipe import DataSection, PhotometricSection, RandAugmentSection, Recipe, StrongSection
+from mixdet.structures import Batch
 from mixdet.teaching import Decay
 from mixdet.training.schedules import Schedule
 
@@ -68,6 +73,16 @@ def build_mix(section: MixSection | str) -> Mix:
     if isinstance(section, str):
         return MIX_PRESETS[section]
     return Mix(section.input, section.supervision, _sampler(section.lam), section.per, section.pairing, section.p)
+
+
+def build_unlabeled_mix(section: MethodSection) -> Callable[[Batch, Batch, Generator], Batch] | None:
+    """How a method mixes unlabelled images, labels given: (they, labelled ones, generator) -> mixed; None for not."""
+    if isinstance(section, InstantTeachingSection):
+        return partial(mixed_with_labeled, mix_p=section.mix_p)
+    if (mixed := section.mixed_unlabeled()) is None:
+        return None
+    mix = build_mix(mixed.mix)
+    return lambda taught, known, generator: mix(taught, taught, generator)
 
 
 def build_tiles(section: TilesSection, stages: Sequence[str]) -> TileMix:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
+from torch import Generator
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.errors import MixdetError
 from mixdet.methods.method import LABELED_VIEWS
 from mixdet.mixing import TileMix, mix_tiles, tile_borders
-from mixdet.recipes.mix import TilesSection
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.drawing import contact_sheet, draw_borders, draw_detections, draw_instances
-from mixdet.runs.build import build_mix
+from mixdet.runs.build import build_mix, build_unlabeled_mix
 from mixdet.runs.data import Data
 from mixdet.runs.streams import open_stream
 from mixdet.structures import Batch, Detections, Instances, Stream, keyed_generator
@@ -26,14 +27,7 @@ SHOWN_SCORE = 0.3
 
 
 def draw_fed(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Image.Image:
-    """What training is fed: images in mixed tiles, or labelled ones mixed as the recipe says; arguments as below."""
-    if (mixed_tiles := recipe.method.mixed_tiles()) is not None:
-        return draw_tiled(recipe, mixed_tiles, data, count, stride)
-    return draw_inputs(mixed_inputs(recipe, data, count, stride), data.labeled.classes)
-
-
-def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Batch:
-    """The first ``count`` labelled images that training would be fed, mixed as the recipe says.
+    """What training is fed: images that are mixed in tiles or as unlabelled ones are, else labelled ones, mixed or not.
 
     Args:
         recipe: its data, method and seed are used.
@@ -41,6 +35,13 @@ def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Ba
         count: images.
         stride: canvas sides are multiples of it.
     """
+    if recipe.method.mixed_tiles() is not None or build_unlabeled_mix(recipe.method) is not None:
+        return draw_taught(recipe, data, count, stride)
+    return draw_inputs(mixed_inputs(recipe, data, count, stride), data.labeled.classes)
+
+
+def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Batch:
+    """The first ``count`` labelled images that training would be fed, mixed as the recipe says; as ``draw_fed``."""
     mixed, views = recipe.method.mixed_labeled(), LABELED_VIEWS[recipe.method.views]
     seen = Stream("labeled", labeled=True, views=tuple(view for view in views if view != "weak"))
     stream = open_stream(recipe, data, seen, own_shards=range(1), start=0, stride=stride)
@@ -62,45 +63,57 @@ def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Ba
 def draw_inputs(batch: Batch, classes: Sequence[str]) -> Image.Image:
     """A contact sheet of a batch: each box as strong as its share."""
     pictures = [_drawn(batch, i, classes, boxes=True) for i in range(len(batch))]
-    captions = [" + ".join(sorted(Path(name).name for name in ids)) for ids in batch.ids]
+    captions = [_name(batch, i) for i in range(len(batch))]
     return contact_sheet(pictures, min(COLUMNS, len(pictures)), captions)
 
 
-def draw_tiled(recipe: Recipe, tiles_section: TilesSection, data: Data, count: int, stride: int = 32) -> Image.Image:
-    """MUM's Fig. 5 on one's own images: as they are, with erased patches, and in mixed tiles; a row each.
+def draw_taught(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Image.Image:
+    """MUM's Fig. 5 on one's own images: as they are, with erased patches, and mixed; a row each; as ``draw_fed``.
 
-    The boxes over the tiles are those of the un-mixed features: what the student has to find from such an input.
-    Labelled images are shown, for their boxes; MUM mixes the unlabelled ones.
-
-    Args:
-        recipe: its data, strong view and seed are used.
-        tiles_section: how tiles are mixed.
-        data: opened.
-        count: images.
-        stride: canvas sides are multiples of it.
+    The boxes over tiles are those of the un-mixed features: what the student has to find from such an input. Labelled
+    images stand for the unlabelled ones, for their boxes.
     """
-    tile_mix = TileMix(tiles_section.group_size, tiles_section.num_tiles, tiles_section.p, mode=tiles_section.mode)
+    mix, section = build_unlabeled_mix(recipe.method), recipe.method.mixed_tiles()
+    tile_mix = None if section is None else TileMix(section.group_size, section.num_tiles, section.p, mode=section.mode)
     classes, views = data.labeled.classes, Stream("labeled", labeled=True, views=("strong",))
     stream = open_stream(recipe, data, views, own_shards=range(1), start=0, stride=stride)
     pictures: list[Image.Image] = []
     captions: list[str] = []
     for step, packed in enumerate(stream):
         both = packed.to_views("cpu", packed.weak.images.new_zeros(3).float())
-        fed = both.weak if not recipe.method.unlabeled and recipe.method.views == "weak" else both.strong
-        tiles = tile_mix.draw(fed.images.shape, stride, keyed_generator(recipe.seed, step, 0, "method"))
-        mixed = fed.images if tiles is None else mix_tiles(fed.images, tiles)
-        cuts = [tile_borders(side, tile_mix.num_tiles, stride, tile_mix.mode) for side in fed.canvas]
+        generator = keyed_generator(recipe.seed, step, 0, "method")
+        mixed = both.weak if not recipe.method.unlabeled and recipe.method.views == "weak" else both.strong
+        if mix is not None:
+            mixed = mix(mixed, both.weak, generator)
+        borders, how = None, ""
+        if tile_mix is not None:
+            mixed, borders = _in_tiles(mixed, tile_mix, stride, generator)
+            how = "mixed tiles; boxes of the un-mixed features" if borders else "not mixed (method.tiles.p)"
         for i in range(min(len(mixed), count - len(pictures) // 3)):
-            pictures += [_drawn(both.weak, i, classes, boxes=True), _drawn(both.strong, i, classes, boxes=False)]
-            height, width = fed.sizes[i].tolist()
-            tiled = draw_instances(mixed[i, :, :height, :width], fed.labels[i], classes)
-            pictures.append(tiled if tiles is None else draw_borders(tiled, cuts[0], cuts[1], (height, width)))
-            name = ", ".join(sorted(Path(n).name for n in fed.ids[i]))
-            last = "not mixed (method.tiles.p)" if tiles is None else "mixed tiles; boxes of the un-mixed features"
-            captions += [name, "strong view", last]
+            last = _drawn(mixed, i, classes, boxes=True)
+            if borders is not None:
+                height, width = mixed.sizes[i].tolist()
+                last = draw_borders(last, *borders, (height, width))
+            pictures += [_drawn(both.weak, i, classes, boxes=True), _drawn(both.strong, i, classes, boxes=False), last]
+            captions += [_name(both.weak, i), "strong view", how or f"fed: {_name(mixed, i)}"]
         if len(pictures) >= 3 * count:
             break
     return contact_sheet(pictures, 3, captions)
+
+
+def _in_tiles(
+    batch: Batch, tile_mix: TileMix, stride: int, generator: Generator
+) -> tuple[Batch, tuple[list[int], list[int]] | None]:
+    """A batch in mixed tiles, and their borders along height and width; None where chance mixes none."""
+    tiles = tile_mix.draw(batch.images.shape, stride, generator)
+    if tiles is None:
+        return batch, None
+    rows, columns = (tile_borders(side, tile_mix.num_tiles, stride, tile_mix.mode) for side in batch.canvas)
+    return replace(batch, images=mix_tiles(batch.images, tiles)), (rows, columns)
+
+
+def _name(batch: Batch, index: int) -> str:
+    return " + ".join(sorted(Path(name).name for name in batch.ids[index]))
 
 
 def _drawn(batch: Batch, index: int, classes: Sequence[str], *, boxes: bool) -> Image.Image:
