@@ -147,12 +147,18 @@ def curves_markdown(study: str) -> str:
 
 def table(study: str, seeds: Callable[[str], Sequence[int]]) -> tuple[str, list[Result], list[str]]:
     """The Markdown table of a study whose rows have these ``seeds``, the results in it, and what is missing."""
+    results, missing = of_current_recipes(study, results_file(study), seeds)
+    _, entries, _ = selection([study_file(study)], [], None)
+    return comparison_markdown(entries, results), results, missing
+
+
+def of_current_recipes(study: str, file: Path, seeds: Callable[[str], Sequence[int]]) -> tuple[list[Result], list[str]]:
+    """Results in ``file`` that the study's rows as they stand would give, and STUDY/ROW/SEED of what is missing."""
     _, entries, _ = selection([study_file(study)], [], None)
     wanted = {(e.name, seed): digest(e.recipe(seed)) for e in entries for seed in seeds(e.name)}
-    results = [r for r in read_results(results_file(study)) if wanted.get((r.row, r.seed)) == r.recipe]
+    results = [r for r in read_results(file) if wanted.get((r.row, r.seed)) == r.recipe]
     have = {(r.row, r.seed) for r in results}
-    missing = [f"{study}/{e.name}/{seed}" for e in entries for seed in seeds(e.name) if (e.name, seed) not in have]
-    return comparison_markdown(entries, results), results, missing
+    return results, [f"{study}/{row}/{seed}" for row, seed in wanted if (row, seed) not in have]
 
 
 def spent(results: Sequence[Result], missing: Sequence[str]) -> str:
