@@ -12,6 +12,8 @@ from PIL import Image
 
 from mixdet.cli.main import main
 from mixdet.data.scenes import scenes
+from mixdet.runs import commands
+from mixdet.runs.infer import load_trained
 from mixdet.training.weights import read_weights
 from recipes_for_tests import QUICK
 
@@ -94,6 +96,17 @@ def test_eval_measures_another_data_set_with_another_metric(run: Path, capsys: p
     assert "COCO AP" in capsys.readouterr().out
     assert main(["eval", str(run), "data.test=scenes:photo/test,count=2,size=96", "--split", "test"]) == 0
     assert "2 images" in capsys.readouterr().out
+
+
+def test_eval_counts_detections_above_the_score_asked_for(run: Path) -> None:
+    trained = load_trained(run, torch.device("cpu"))
+    scores = torch.cat([found.scores for found in trained.detect(scenes("photo", split="val", count=4, size=96))])
+    counts = [
+        commands.evaluate(run, [f"evaluation.score_threshold={score:.9f}"]).detections
+        for score in (float(scores.median()), 1.0)
+    ]
+    assert counts == [int((scores > scores.median()).sum()), 0]
+    assert commands.evaluate(run).detections == len(scores) > counts[0] > 0
 
 
 def test_predict_draws_and_writes_coco_json(run: Path, photos: Path, tmp_path: Path) -> None:

@@ -300,12 +300,14 @@ PHASES = (
 
 def test_three_phases_ship_an_ensemble(tmp_path: Path) -> None:
     words = (POOL, PHASES, "ensemble=[1, 1, 2]", "method={name: multi_phase}", "schedule.steps=3")
-    test = "data.test=scenes:photo/test,count=4,size=96"
-    result = commands.train(quick_recipe(tmp_path / "run", *words, test))
+    test = ("data.test=scenes:photo/test,count=4,size=96", "evaluation.score_threshold=0.01")
+    result = commands.train(quick_recipe(tmp_path / "run", *words, *test))
     assert result.shipped == tmp_path / "run" / "weights" / "ensemble-last.safetensors"
     assert list(result.val) == ["ensemble"]
     assert result.test is not None
-    assert result.test.numbers == commands.evaluate(tmp_path / "run", split="test").numbers
+    assert result.test == commands.evaluate(tmp_path / "run", split="test")
+    fewer = commands.evaluate(tmp_path / "run", ["evaluation.score_threshold=0.5"], split="test")
+    assert fewer.detections < result.test.detections
     files = {name: json.loads((tmp_path / "run" / "labels" / f"{name}.json").read_text()) for name in ("b", "c")}
     assert 0 < len(files["b"]["images"]) <= 4  # half of the pool
     assert len(files["c"]["images"]) == 8  # all of it, boxes or not

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -24,7 +26,7 @@ from mixdet.detectors.weighting import (
     smooth_l1,
     weighted_sum,
 )
-from mixdet.structures import Batch, Detections, Features, Instances, Losses, Regions
+from mixdet.structures import Batch, Detections, Detector, Features, Instances, Losses, Regions, as_module
 
 STRIDES = (4, 8, 16, 32)
 MIN_DETECTION_SIDE = 1e-2
@@ -205,6 +207,21 @@ class RoIHeads(nn.Module):
         boxes, scores, label = boxes[large], scores[large], label[large]
         kept = box_ops.batched_nms(boxes, scores, label, self.preset.nms)[: self.preset.max_detections]
         return Detections(boxes[kept], label[kept], scores[kept])
+
+
+@contextmanager
+def reporting(detector: Detector, score_threshold: float | None) -> Iterator[None]:
+    """Within, ``predict`` returns what scores above ``score_threshold``; None keeps that of the preset."""
+    heads = [module for module in as_module(detector).modules() if isinstance(module, RoIHeads)]
+    presets = [head.preset for head in heads]
+    try:
+        if score_threshold is not None:
+            for head in heads:
+                head.preset = replace(head.preset, score_threshold=score_threshold)
+        yield
+    finally:
+        for head, preset in zip(heads, presets, strict=True):
+            head.preset = preset
 
 
 def _small_init(head: TwoMLPHead, predictor: FastRCNNPredictor) -> None:

@@ -209,6 +209,8 @@ class EvaluationSection(Section):
     """Steps between evaluations on data.val; null for the last step only."""
     select_by: Literal["ap", "ap50", "ap75"] = "ap50"
     """Number the best checkpoint is chosen by."""
+    score_threshold: Unit | None = None
+    """Only detections above it count; null for what comes with detector.preset."""
     batch_size: Count = 8
     """Images at a time."""
     visualize: Whole = 16

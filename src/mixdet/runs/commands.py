@@ -120,7 +120,7 @@ def evaluate(model: str | Path, overrides: Sequence[str] = (), split: str = "val
         raise MixdetError(f"data.{split}: the recipe has none; say what to measure on, data.{split}=PATH")
     dataset = build_dataset(section)
     trained = load_trained(path, join_world(recipe.run.device).device)
-    found = trained.detect(dataset, recipe.evaluation.batch_size)
+    found = trained.detect(dataset, recipe.evaluation.batch_size, recipe.evaluation.score_threshold)
     return measure(found, dataset, recipe.evaluation.metric, classes=trained.card.classes)
 
 

@@ -39,11 +39,25 @@ class Trained:
     path: Path
     device: torch.device
 
-    def detect(self, dataset: DetectionDataset, batch_size: int = 8) -> list[Detections]:
-        """Detections of every image of ``dataset``, in its pixels; labels index ``card.classes``."""
-        return list(self.stream(dataset, batch_size))
+    def detect(
+        self, dataset: DetectionDataset, batch_size: int = 8, score_threshold: float | None = None
+    ) -> list[Detections]:
+        """Detections of every image of ``dataset``, in its pixels; labels index ``card.classes``.
 
-    def stream(self, dataset: DetectionDataset, batch_size: int = 8, workers: Workers = HERE) -> Iterator[Detections]:
+        Args:
+            dataset: the images.
+            batch_size: images at a time.
+            score_threshold: only detections above it; None for what comes with the detector.
+        """
+        return list(self.stream(dataset, batch_size, score_threshold=score_threshold))
+
+    def stream(
+        self,
+        dataset: DetectionDataset,
+        batch_size: int = 8,
+        workers: Workers = HERE,
+        score_threshold: float | None = None,
+    ) -> Iterator[Detections]:
         """``detect``, image by image."""
         return detect(
             self.detector,
@@ -53,6 +67,7 @@ class Trained:
             device=self.device,
             batch_size=batch_size,
             workers=workers,
+            score_threshold=score_threshold,
         )
 
 

@@ -48,6 +48,7 @@ class Outputs:
             device=self.device,
             batch_size=self.recipe.evaluation.batch_size,
             workers=build_workers(data),
+            score_threshold=self.recipe.evaluation.score_threshold,
         )
         return list(found)
 

@@ -169,7 +169,7 @@ def _with_ensemble(recipe: Recipe, folder: RunFolder, world: World, last: FitRes
     for split in ("val", "test"):
         if (section := getattr(recipe.data, split)) is not None:
             dataset = build_dataset(section)
-            found = trained.detect(dataset, recipe.evaluation.batch_size)
+            found = trained.detect(dataset, recipe.evaluation.batch_size, recipe.evaluation.score_threshold)
             measured[split] = evaluate(found, dataset, recipe.evaluation.metric, classes=trained.card.classes)
     val = {"ensemble": measured["val"]} if "val" in measured else {}
     if val:

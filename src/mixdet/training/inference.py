@@ -9,6 +9,7 @@ import torch
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView, to_original
 from mixdet.data.streams import HERE, Workers, evaluation_batches
+from mixdet.detectors.roi import reporting
 from mixdet.structures import Detections, Detector, as_module
 
 
@@ -22,6 +23,7 @@ def detect(
     device: torch.device,
     batch_size: int = 8,
     workers: Workers = HERE,
+    score_threshold: float | None = None,
 ) -> Iterator[Detections]:
     """Detections of every image of ``dataset`` in order, in the pixels of the original images, on the CPU.
 
@@ -34,15 +36,18 @@ def detect(
         device: where the detector is.
         batch_size: images at a time.
         workers: loader processes.
+        score_threshold: only detections above it; None for what comes with the detector.
     """
     module = as_module(detector)
     training = module.training
     module.eval()
     try:
         view = WeakView((short_side,), long_side)
-        for packed in evaluation_batches(dataset, view, batch_size=batch_size, stride=detector.stride, workers=workers):
+        stride = detector.stride
+        for packed in evaluation_batches(dataset, view, batch_size=batch_size, stride=stride, workers=workers):
             batch = packed.weak.to_batch(device, detector.pad_colour)
-            found = detector.predict(detector.features(batch.images), batch)
+            with reporting(detector, score_threshold):
+                found = detector.predict(detector.features(batch.images), batch)
             for detections, affine in zip(found, packed.weak.affines, strict=True):
                 yield to_original(detections.to("cpu"), affine)
     finally:
