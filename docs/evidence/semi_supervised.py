@@ -33,7 +33,7 @@ SEEDS = {
 BATCHES = (  # rows, where a study has them, most wanted first
     ("supervised", "mum", "supervised_strong", "mum_strong"),
     ("unbiased_teacher", "unbiased_teacher_strong"),
-    ("stac", "supervised_weak", "mum_skip_empty", "mum_no_patches"),
+    ("stac", "supervised_weak", "mum_skip_empty", "mum_no_patches", "mum_boxes", "mum_light"),
     ("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix"),
     ("csd", "instant_teaching", "ismt", "multi_phase"),
     ("mum_0.7", "unbiased_teacher_0.7", "unbiased_teacher_0.5", "stac_0.9", "stac_0.5"),
@@ -41,7 +41,6 @@ BATCHES = (  # rows, where a study has them, most wanted first
 )
 FIRST = {  # rows that are run with the first so many seeds only
     **dict.fromkeys(("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix", "supervised_weak"), 3),
-    **dict.fromkeys(("mum_skip_empty", "mum_no_patches"), 3),
     **dict.fromkeys(("mum_0.7", "unbiased_teacher_0.7"), 4),
     **dict.fromkeys(("csd", "instant_teaching", "ismt", "multi_phase", "stac_0.9", "stac_0.5"), 1),
     **dict.fromkeys(("stac_strong", "stac_strong_0.5", "mum_strong_matched"), 1),
