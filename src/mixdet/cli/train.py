@@ -54,6 +54,8 @@ def report(result: FitResult, console: Console) -> int:
     _say(console, f"metrics   {result.folder / 'metrics.jsonl'}")
     _say(console, f"next      mixdet predict {result.folder} PHOTOS --out found")
     if result.gain is not None:
+        if result.gain.advice:
+            _say(console, f"\n{result.gain.advice}")
         console.print(f"\n[bold]{result.gain}[/]", highlight=False, soft_wrap=True)
     return 0
 

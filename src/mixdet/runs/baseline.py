@@ -43,6 +43,16 @@ class Gain:
     with_them: float
     without: float
 
+    @property
+    def advice(self) -> str:
+        """What is worth a try where they did harm (docs/evidence/semi_supervised.md); else empty."""
+        if self.with_them >= self.without:
+            return ""
+        return (
+            "the labels alone did better here; worth a try: a quarter of method.unsup_weight, "
+            "a lower method.score_threshold, method.labeled_views=weak"
+        )
+
     def __str__(self) -> str:
         gain = 100 * (self.with_them - self.without)
         return (
