@@ -76,18 +76,19 @@ def test_the_baseline_is_supervised_training_from_the_start(tmp_path: Path, monk
 
 
 def test_what_is_said_of_the_gain() -> None:
-    assert str(Gain("AP50", 0.4694, 0.4403)) == "with the unlabelled images: AP50 46.9 (+2.9); without: AP50 44.0"
-    assert str(Gain("AP", 0.4, 0.45)) == "with the unlabelled images: AP 40.0 (-5.0); without: AP 45.0"
-    assert Gain("AP", 0.4, 0.4).advice == ""
-    assert "a quarter of method.unsup_weight" in Gain("AP", 0.4, 0.45).advice
+    assert str(Gain("AP50", 0.4694, 0.4403, 1.0)) == "with the unlabelled images: AP50 46.9 (+2.9); without: AP50 44.0"
+    assert str(Gain("AP", 0.4, 0.45, 1.0)) == "with the unlabelled images: AP 40.0 (-5.0); without: AP 45.0"
+    assert "(-0.0)" not in str(Gain("AP", 0.40001, 0.40004, 1.0))
+    assert Gain("AP", 0.40001, 0.40004, 1.0).advice == ""
+    assert "method.unsup_weight=0.25 in place of 1," in Gain("AP", 0.4, 0.45, 1.0).advice
 
 
 def test_advice_comes_before_the_gain_which_ends_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report(FitResult(tmp_path, 1, gain=Gain("AP", 0.4, 0.45)), Console()) == 0
+    assert report(FitResult(tmp_path, 1, gain=Gain("AP", 0.4, 0.45, 1.0)), Console()) == 0
     advice, gain = capsys.readouterr().out.split("\n\n")[-2:]
     assert "worth a try" in advice
     assert gain == "with the unlabelled images: AP 40.0 (-5.0); without: AP 45.0\n"
-    assert report(FitResult(tmp_path, 1, gain=Gain("AP", 0.45, 0.4)), Console()) == 0
+    assert report(FitResult(tmp_path, 1, gain=Gain("AP", 0.45, 0.4, 1.0)), Console()) == 0
     assert "worth a try" not in capsys.readouterr().out
 
 

@@ -133,9 +133,19 @@ def test_the_numbers_are_those_of_the_selected_weights_and_of_the_last(study: st
     assert (test.split, val.split) == ("test", "val")
     last = 100 * commands.evaluate(Path(folder, "weights", "student-last.safetensors")).numbers["AP"]
     for line in (test, val):
-        assert line.numbers.pop("AP student") == pytest.approx(last, abs=1e-4)
+        assert line.numbers.pop("AP student, last") == pytest.approx(last, abs=1e-4)
         numbers = commands.evaluate(folder, words[2:], split=line.split).numbers
         assert line.numbers == {k: None if v is None else pytest.approx(100 * v, abs=1e-4) for k, v in numbers.items()}
+
+
+def test_the_last_steps_teacher_and_student_each_have_a_number(study: str) -> None:
+    assert main(["compare", study, "--rows", "plain", "method.ema_decay=0.5", "schedule.steps=3"]) == 0
+    (line,) = _results()
+    for name in ("teacher", "student"):
+        weights = Path("runs/compare/our_table/our_table-plain-0/weights", f"{name}-last.safetensors")
+        last = commands.evaluate(weights).numbers["AP"]
+        assert last is not None
+        assert line.numbers[f"AP {name}, last"] == pytest.approx(100 * last, abs=1e-4)
 
 
 def test_an_interrupted_row_is_resumed(study: str, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +311,13 @@ def test_spread_and_pairs() -> None:
 def test_some_numbers_stand_where_a_paper_has_them() -> None:
     recipe = load_recipe("lossmix_small")
     entries = [Entry("base", lambda seed: recipe), Entry("own", lambda seed: recipe, {"ap_small": 9.86})]
-    numbers: dict[str, float | None] = {"AP": 10.0, "APs": 4.0, "APl": 20.0, "AP teacher": 9.0, "AP student": 10.0}
+    numbers: dict[str, float | None] = {
+        "AP": 10.0,
+        "APs": 4.0,
+        "APl": 20.0,
+        "AP teacher, last": 9.0,
+        "AP student, last": 10.0,
+    }
     results = [replace(_result(row, 0, 10.0), numbers=numbers) for row in ("base", "own")]
     assert comparison_rows(entries, results) == [
         ["row", "AP", "AP - base", "paper", "APs", "APs - base", "paper"],
@@ -309,7 +325,7 @@ def test_some_numbers_stand_where_a_paper_has_them() -> None:
         ["own", "10.00 (n=1)", "+0.00", "", "4.00 (n=1)", "+0.00", "9.86"],
     ]
     assert comparison_rows([Entry("own", lambda seed: recipe, {"ap_student": 8.44})], results) == [
-        ["row", "AP", "AP - own", "paper", "AP student", "AP student - own", "paper"],
+        ["row", "AP", "AP - own", "paper", "AP student, last", "AP student, last - own", "paper"],
         ["own", "10.00 (n=1)", "", "", "10.00 (n=1)", "", "8.44"],
     ]
 

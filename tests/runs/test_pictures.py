@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +49,16 @@ def drawn(
     data = Data.open(recipe, measured=False)
     draw_fed(recipe, data, count)
     stream = Stream("labeled", labeled=True, views=("strong",))
-    packed = next(open_stream(recipe, data, stream, own_shards=range(1), start=0, stride=32))
-    views = packed.to_views("cpu", torch.zeros(3))
-    return seen, bordered, [views.weak, views.strong]
+    packed = islice(open_stream(recipe, data, stream, own_shards=range(1), start=0, stride=32), 2)
+    views, following = (one.to_views("cpu", torch.zeros(3)) for one in packed)
+    return seen, bordered, [views.weak, views.strong, following.weak]
 
 
 @pytest.mark.parametrize("words", [(), OWN])
 def test_a_row_is_the_image_its_strong_view_and_the_mixed_tiles_with_the_boxes_to_be_found(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, bordered, (weak, strong) = drawn(tmp_path, monkeypatch, 4, *words)
+    seen, bordered, (weak, strong, _) = drawn(tmp_path, monkeypatch, 4, *words)
     assert len(seen) == 12
     assert len(bordered) == 4
     for i in range(4):
@@ -80,10 +82,10 @@ def test_without_mixing_the_third_picture_is_the_second(tmp_path: Path, monkeypa
 
 
 def test_instant_teachings_mixture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the strong view with weak labelled images, with all boxes."""
-    seen, bordered, (weak, strong) = drawn(tmp_path, monkeypatch, 4, "method={name: instant_teaching, mix_p: 1}")
+    """Of the strong view with weak views of other images, with all boxes."""
+    seen, bordered, (weak, strong, other) = drawn(tmp_path, monkeypatch, 4, "method={name: instant_teaching, mix_p: 1}")
     assert not bordered
-    wanted = mixed_with_labeled(strong, weak, keyed_generator(0, 0, 0, "method"), 1.0)
+    wanted = mixed_with_labeled(strong, other, keyed_generator(0, 0, 0, "method"), 1.0)
     for i in range(4):
         (mixed, boxes), (image, _), _ = seen[3 * i : 3 * i + 3]
         height, width = wanted.sizes[i].tolist()
@@ -97,7 +99,7 @@ def test_mixed_unlabelled_images_are_drawn_before_their_tiles(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = f"method={{name: {name}, mix_unlabeled: lossmix, decay: {{burn_in_steps: 1}}}}"
-    seen, bordered, (_, strong) = drawn(tmp_path, monkeypatch, 4, words)
+    seen, bordered, (_, strong, _) = drawn(tmp_path, monkeypatch, 4, words)
     assert len(bordered) == (4 if name == "mum" else 0)
     wanted = MIX_PRESETS["lossmix"](strong, strong, keyed_generator(0, 0, 0, "method"))
     for i in range(4):
@@ -105,6 +107,35 @@ def test_mixed_unlabelled_images_are_drawn_before_their_tiles(
         height, width = wanted.sizes[i].tolist()
         assert torch.equal(boxes.boxes, wanted.labels[i].boxes)
         assert torch.equal(mixed, wanted.images[i, :, :height, :width]) == (name != "mum")
+
+
+def test_a_labelled_mixture_is_drawn_before_its_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "method={name: supervised, mix: mosaic, tiles: {num_tiles: 2}}"
+    seen, bordered, (weak, _, _) = drawn(tmp_path, monkeypatch, 4, words)
+    assert len(bordered) == 4
+    wanted = MIX_PRESETS["mosaic"](weak, weak, keyed_generator(0, 0, 0, "method"))
+    for i in range(4):
+        assert torch.equal(seen[3 * i][1].boxes, wanted.labels[i].boxes)
+
+
+def test_captions_say_whose_pixels_an_image_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sheets: list[list[str]] = []
+    contact_sheet = pictures.contact_sheet
+
+    def keep(shown: list[Image.Image], columns: int, captions: list[str]) -> Image.Image:
+        sheets.append(captions)
+        return contact_sheet(shown, columns, captions)
+
+    monkeypatch.setattr(pictures, "contact_sheet", keep)
+    blended = "method={name: mum, mix_unlabeled: lossmix, decay: {burn_in_steps: 1}}"
+    drawn(tmp_path, monkeypatch, 4, blended, "method.tiles.p=0")
+    drawn(tmp_path, monkeypatch, 4, blended)
+    drawn(tmp_path, monkeypatch, 4, "method={name: instant_teaching, mix_p: 0}")
+    untiled, tiled, alone = (captions[2::3] for captions in sheets)
+    name = r"train\S*#\d+"
+    assert any(re.fullmatch(rf"{name} \+ {name}, no tiles \(method\.tiles\.p\)", caption) for caption in untiled)
+    assert any(re.fullmatch(rf"{name} \+ {name} in mixed tiles; boxes of .*", caption) for caption in tiled)
+    assert all(re.fullmatch(rf"fed: {name}", caption) for caption in alone)
 
 
 def test_the_command_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,7 +96,7 @@ COMMANDS = (
         "preview",
         "[RECIPE] [key=value ...] [--out FILE] [--count 8]",
         "see the mixed images a recipe trains on",
-        "Draws labelled images as the first steps see them, or see unlabelled ones; boxes as strong as they weigh.",
+        "Draws labelled images as the first steps would see them, or unlabelled ones; boxes as strong as they weigh.",
         ("mixdet preview", "mixdet preview lossmix_voc method.mix=union --out union.png"),
     ),
     Command(

@@ -210,14 +210,13 @@ class RoIHeads(nn.Module):
 
 
 @contextmanager
-def reporting(detector: Detector, score_threshold: float | None) -> Iterator[None]:
-    """Within, ``predict`` returns what scores above ``score_threshold``; None keeps that of the preset."""
+def reporting(detector: Detector, score_threshold: float) -> Iterator[None]:
+    """Within, ``predict`` returns what scores above ``score_threshold`` too, where the preset's is higher."""
     heads = [module for module in as_module(detector).modules() if isinstance(module, RoIHeads)]
     presets = [head.preset for head in heads]
     try:
-        if score_threshold is not None:
-            for head in heads:
-                head.preset = replace(head.preset, score_threshold=score_threshold)
+        for head, preset in zip(heads, presets, strict=True):
+            head.preset = replace(preset, score_threshold=min(preset.score_threshold, score_threshold))
         yield
     finally:
         for head, preset in zip(heads, presets, strict=True):

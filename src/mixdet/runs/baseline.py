@@ -37,24 +37,26 @@ class Gain:
         key: its name, such as "AP50".
         with_them: of the weights to use, in [0, 1], on the validation split.
         without: of the baseline's.
+        unsup_weight: of the run.
     """
 
     key: str
     with_them: float
     without: float
+    unsup_weight: float
 
     @property
     def advice(self) -> str:
         """What is worth a try where they did harm (docs/evidence/semi_supervised.md); else empty."""
-        if self.with_them >= self.without:
+        if round(100 * (self.with_them - self.without), 1) >= 0:
             return ""
         return (
-            "the labels alone did better here; worth a try: a quarter of method.unsup_weight, "
-            "a lower method.score_threshold, method.labeled_views=weak"
+            f"the labels alone did better; worth a try: method.unsup_weight={self.unsup_weight / 4:g} "
+            f"in place of {self.unsup_weight:g}, and what the alarms say, if there were any"
         )
 
     def __str__(self) -> str:
-        gain = 100 * (self.with_them - self.without)
+        gain = round(100 * (self.with_them - self.without), 1) + 0.0  # no "-0.0"
         return (
             f"with the unlabelled images: {self.key} {100 * self.with_them:.1f} ({gain:+.1f}); "
             f"without: {self.key} {100 * self.without:.1f}"
@@ -73,6 +75,7 @@ class Baseline:
         if not isinstance(recipe.method, TeacherSection):
             raise TypeError(f"{recipe.method.name} reads no unlabelled images")
         self.begins = recipe.method.decay.burn_in_steps
+        self.unsup_weight = recipe.method.unsup_weight
         self.run = folder
         self.root = folder.root / "baseline"
         self.folder = RunFolder(self.root)
@@ -137,7 +140,7 @@ class Baseline:
                     f"{self.root / 'log.txt'}; go on with mixdet resume {self.root}"
                 )
         own = read_card(self.folder.shipped())
-        return Gain(key, run.scores.get(key, 0.0), own.scores.get(key, 0.0))
+        return Gain(key, run.scores.get(key, 0.0), own.scores.get(key, 0.0), self.unsup_weight)
 
 
 def without_unlabeled(recipe: Recipe, method: TeacherSection, root: Path) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image
@@ -42,22 +43,28 @@ def draw_fed(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Image.
 
 def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Batch:
     """The first ``count`` labelled images that training would be fed, mixed as the recipe says; as ``draw_fed``."""
-    mixed, views = recipe.method.mixed_labeled(), LABELED_VIEWS[recipe.method.views]
+    views = LABELED_VIEWS[recipe.method.views]
     seen = Stream("labeled", labeled=True, views=tuple(view for view in views if view != "weak"))
     stream = open_stream(recipe, data, seen, own_shards=range(1), start=0, stride=stride)
     batches: list[Batch] = []
     for step, packed in enumerate(stream):
         batch = packed.to_views("cpu", packed.weak.images.new_zeros(3).float()).joined(views)
-        if mixed is not None:
-            some = mixed.images(len(packed.weak.names))
-            first = batch.select(range(some))
-            batches.append(build_mix(mixed.mix)(first, first, keyed_generator(recipe.seed, step, 0, "method")))
-            batch = batch.select(range(some, len(batch)))
-        if len(batch):
-            batches.append(batch)
+        generator = keyed_generator(recipe.seed, step, 0, "method")
+        batches.append(_labeled_as_fed(recipe, batch, len(packed.weak.names), generator))
         if sum(len(b) for b in batches) >= count:
             break
     return Batch.concat(batches).select(range(count))
+
+
+def _labeled_as_fed(recipe: Recipe, batch: Batch, images: int, generator: Generator) -> Batch:
+    """A shard of ``images`` labelled images, in one view or two, mixed as the recipe says."""
+    mixed = recipe.method.mixed_labeled()
+    if mixed is None:
+        return batch
+    some = mixed.images(images)
+    first, rest = batch.select(range(some)), batch.select(range(some, len(batch)))
+    first = build_mix(mixed.mix)(first, first, generator)
+    return Batch.concat([first, rest]) if len(rest) else first
 
 
 def draw_inputs(batch: Batch, classes: Sequence[str]) -> Image.Image:
@@ -70,8 +77,9 @@ def draw_inputs(batch: Batch, classes: Sequence[str]) -> Image.Image:
 def draw_taught(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Image.Image:
     """MUM's Fig. 5 on one's own images: as they are, with erased patches, and mixed; a row each; as ``draw_fed``.
 
-    The boxes over tiles are those of the un-mixed features: what the student has to find from such an input. Labelled
-    images stand for the unlabelled ones, for their boxes.
+    The boxes over tiles are those of the un-mixed features: what the student has to find from such an input. Where
+    unlabelled images are mixed, labelled ones stand for them, for their boxes; how labelled ones are mixed themselves
+    is not drawn then.
     """
     mix, section = build_unlabeled_mix(recipe.method), recipe.method.mixed_tiles()
     tile_mix = None if section is None else TileMix(section.group_size, section.num_tiles, section.p, mode=section.mode)
@@ -79,23 +87,26 @@ def draw_taught(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Ima
     stream = open_stream(recipe, data, views, own_shards=range(1), start=0, stride=stride)
     pictures: list[Image.Image] = []
     captions: list[str] = []
-    for step, packed in enumerate(stream):
-        both = packed.to_views("cpu", packed.weak.images.new_zeros(3).float())
+    batches = (packed.to_views("cpu", packed.weak.images.new_zeros(3).float()) for packed in stream)
+    for step, (both, other) in enumerate(pairwise(batches)):
         generator = keyed_generator(recipe.seed, step, 0, "method")
-        mixed = both.weak if not recipe.method.unlabeled and recipe.method.views == "weak" else both.strong
+        mixed = both.strong
         if mix is not None:
-            mixed = mix(mixed, both.weak, generator)
-        borders, how = None, ""
+            mixed = mix(mixed, other.weak, generator)
+        elif not recipe.method.unlabeled:
+            mixed = both.weak if recipe.method.views == "weak" else mixed
+            mixed = _labeled_as_fed(recipe, mixed, len(mixed), generator)
+        borders, how = None, "fed: {}"
         if tile_mix is not None:
             mixed, borders = _in_tiles(mixed, tile_mix, stride, generator)
-            how = "mixed tiles; boxes of the un-mixed features" if borders else "not mixed (method.tiles.p)"
+            how = "{} in mixed tiles; boxes of the un-mixed features" if borders else "{}, no tiles (method.tiles.p)"
         for i in range(min(len(mixed), count - len(pictures) // 3)):
             last = _drawn(mixed, i, classes, boxes=True)
             if borders is not None:
                 height, width = mixed.sizes[i].tolist()
                 last = draw_borders(last, *borders, (height, width))
             pictures += [_drawn(both.weak, i, classes, boxes=True), _drawn(both.strong, i, classes, boxes=False), last]
-            captions += [_name(both.weak, i), "strong view", how or f"fed: {_name(mixed, i)}"]
+            captions += [_name(both.weak, i), "strong view", how.format(_name(mixed, i))]
         if len(pictures) >= 3 * count:
             break
     return contact_sheet(pictures, 3, captions)

@@ -23,8 +23,8 @@ IF_PRINTED = {
     "APs": "ap_small",
     "APm": "ap_medium",
     "APl": "ap_large",
-    "AP teacher": "ap_teacher",
-    "AP student": "ap_student",
+    "AP teacher, last": "ap_teacher",
+    "AP student, last": "ap_student",
 }
 """Numbers shown where a paper prints them, and what a study calls them."""
 
@@ -54,8 +54,8 @@ class Result:
         study, row, seed: which run.
         split: the data set that the selected weights were measured on, "test" or, without one, "val".
         metric: full name.
-        numbers: short name -> percent; besides those of the split, "AP teacher" and "AP student", or whatever
-            detectors the method has, of the last step on ``data.val``.
+        numbers: short name -> percent; besides those of the split, "AP teacher, last" and "AP student, last" (or what
+            detectors the method has), of the last step on ``data.val``.
         steps: optimizer steps.
         cpu_seconds: processor time, evaluation included; of an interrupted run, that since it was last resumed.
         recipe: digest of everything that determines the result.

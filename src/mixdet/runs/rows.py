@@ -97,7 +97,7 @@ def _run(title: str, row: str, seed: int, recipe: Recipe, folder: Path, command:
     recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"out": str(folder)})})
     split: Literal["val", "test"] = "val" if recipe.data.test is None else "test"
     measured = _train(recipe, folder, console) or commands.evaluate(folder, split=split)
-    numbers = measured.numbers | {f"AP {name}": value for name, value in RunFolder(folder).last_aps().items()}
+    numbers = measured.numbers | {f"AP {name}, last": value for name, value in RunFolder(folder).last_aps().items()}
     return Result(
         title,
         row,

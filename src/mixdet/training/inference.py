@@ -10,7 +10,7 @@ from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView, to_original
 from mixdet.data.streams import HERE, Workers, evaluation_batches
 from mixdet.detectors.roi import reporting
-from mixdet.structures import Detections, Detector, as_module
+from mixdet.structures import Batch, Detections, Detector, as_module
 
 
 @torch.no_grad()
@@ -43,12 +43,18 @@ def detect(
     module.eval()
     try:
         view = WeakView((short_side,), long_side)
-        stride = detector.stride
-        for packed in evaluation_batches(dataset, view, batch_size=batch_size, stride=stride, workers=workers):
-            batch = packed.weak.to_batch(device, detector.pad_colour)
-            with reporting(detector, score_threshold):
-                found = detector.predict(detector.features(batch.images), batch)
+        batches = evaluation_batches(dataset, view, batch_size=batch_size, stride=detector.stride, workers=workers)
+        for packed in batches:
+            found = _found(detector, packed.weak.to_batch(device, detector.pad_colour), score_threshold)
             for detections, affine in zip(found, packed.weak.affines, strict=True):
                 yield to_original(detections.to("cpu"), affine)
     finally:
         module.train(training)
+
+
+def _found(detector: Detector, batch: Batch, score_threshold: float | None) -> list[Detections]:
+    if score_threshold is None:
+        return detector.predict(detector.features(batch.images), batch)
+    with reporting(detector, score_threshold):
+        found = detector.predict(detector.features(batch.images), batch)
+    return [one.select(one.scores > score_threshold) for one in found]
