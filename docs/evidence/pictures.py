@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from running import curves_file, of_current_recipes, results_file
 
 from mixdet.runs.results import half_width, of_row, paired
-from semi_supervised import SEEDS, seeds_of
+from semi_supervised import seeds_of
 
 IMAGES = Path("docs/images")
 SETS = {
@@ -26,9 +26,8 @@ SETS = {
     "semi_bccd_20": "blood cells, 20 labelled",
     "semi_scenes": "drawn scenes, 40 labelled",
     "semi_fod_5": "small objects, 32 labelled",
-    "semi_fod_5_long": "the same, 3 x the steps",
 }
-GRID = (2, 3)  # panels; the one left over has the legend
+GRID = (2, 2)  # panels
 COLOURS = {"supervised": "#777777", "mum": "#d1495b", "unbiased_teacher": "#2e6f95", "stac": "#c98a1b"}
 NAMES = {
     "supervised": "supervised",
@@ -44,33 +43,32 @@ DOTS = 120  # a picture's pixels an inch
 
 def draw_curves(path: Path) -> None:
     """AP50 of the teacher on validation, from the end of the burn-in: mean and range over seeds, a panel a set."""
-    figure, panels = plt.subplots(*GRID, figsize=(9, 5.6), layout="constrained")
-    for axes, (study, title) in zip(panels.flat, SETS.items(), strict=False):
+    figure, panels = plt.subplots(*GRID, figsize=(9, 6), layout="constrained")
+    for axes, (study, title) in zip(panels.flat, SETS.items(), strict=True):
         file = curves_file(study)
         lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
         for row, colour in COLOURS.items():
-            curves = [line["AP50"] for line in lines if line["row"] == row and line["seed"] in SEEDS[study]]
+            curves = [line["AP50"] for line in lines if line["row"] == row and line["seed"] in seeds_of(study, row)]
             if not curves:
                 continue
             steps = sorted(set.intersection(*({int(step) for step in curve} for curve in curves)))[1:]
             values = [[curve[str(step)] for curve in curves] for step in steps]
-            axes.plot(steps, [mean(v) for v in values], color=colour, marker="o", markersize=3, label=NAMES[row])
+            axes.plot(steps, [mean(v) for v in values], color=colour, marker="o", markersize=3)
             axes.fill_between(steps, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.12, lw=0)
         _plain(axes, title)
         axes.set_xlabel("student step")
     for axes in panels[:, 0]:
         axes.set_ylabel("teacher's AP50, validation")
-    panels.flat[-1].axis("off")
-    lines = [Line2D([], [], color=colour, marker="o", label=NAMES[row]) for row, colour in COLOURS.items()]
-    panels.flat[-1].legend(handles=lines, frameon=False, loc="center left")
+    handles = [Line2D([], [], color=colour, marker="o", label=NAMES[row]) for row, colour in COLOURS.items()]
+    figure.legend(handles=handles, frameon=False, ncols=len(handles), loc="outside lower center")
     figure.savefig(path, dpi=DOTS)
 
 
 def draw_gains(path: Path) -> None:
     """AP on test of each row less that of the supervised one, last step's teachers: a dot a seed, mean and interval."""
-    figure, panels = plt.subplots(*GRID, figsize=(9, 5), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(*GRID, figsize=(9, 4.6), layout="constrained", sharey=True)
     rows = [row for row in NAMES if row != "supervised"]
-    for axes, (study, title) in zip(panels.flat, SETS.items(), strict=False):
+    for axes, (study, title) in zip(panels.flat, SETS.items(), strict=True):
         results, _ = of_current_recipes(study, results_file(f"{study}_last"), partial(seeds_of, study))
         axes.axvline(0, color="#777777", lw=1)
         for height, row in enumerate(reversed(rows)):
@@ -83,8 +81,6 @@ def draw_gains(path: Path) -> None:
         axes.set_yticks(range(len(rows)), [NAMES[row] for row in reversed(rows)])
         axes.set_ylim(-0.5, len(rows) - 0.5)
         axes.set_xlabel("AP - supervised, test")
-    panels.flat[-1].axis("off")
-    panels.flat[-1].text(0, 0.5, "dot: a seed\nbar: mean and its 95 % interval", transform=panels.flat[-1].transAxes)
     figure.savefig(path, dpi=DOTS)
 
 

@@ -117,19 +117,23 @@ def curves_file(study: str) -> Path:
     return results_file(f"{study}_curves")
 
 
-def keep_curves(study: str, detector: str) -> None:
-    """Copy the validation AP50 of every run of a study that has a result from its metrics.jsonl."""
-    done = {(r.row, r.seed) for r in read_results(results_file(study))}
-    lines = []
-    for file in sorted((WORK / "runs").glob(f"{study}-*/metrics.jsonl")):
-        row, seed = file.parent.name.removeprefix(f"{study}-").rsplit("-", 1)
-        if (row, int(seed)) not in done:
+def keep_curves(study: str, detector: str, results: Sequence[Result]) -> None:
+    """Copy the validation AP50 of the runs that gave ``results`` from their folders; one whose folder is gone stays."""
+    recipes = {(r.row, r.seed): r.recipe for r in results}
+    file = curves_file(study)
+    known = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+    curves = {(c["row"], c["seed"]): c for c in known if recipes.get((c["row"], c["seed"])) == c.get("recipe", "")}
+    for (row, seed), recipe in recipes.items():
+        folder = WORK / "runs" / f"{study}-{row}-{seed}"
+        if not folder.is_dir() or digest(RunFolder.open(folder)[1]) != recipe:
             continue
-        records, key = [json.loads(line) for line in file.read_text("utf-8").splitlines()], f"val/{detector}/AP50"
-        curve = {str(r["step"]): round(100 * r[key], 2) for r in records if key in r}
-        lines.append(json.dumps({"row": row, "seed": int(seed), "AP50": curve}) + "\n")
-    if lines:
-        curves_file(study).write_text("".join(lines), "utf-8")
+        records = map(json.loads, RunFolder(folder).metrics.read_text("utf-8").splitlines())
+        key = f"val/{detector}/AP50"
+        points = {str(r["step"]): round(100 * r[key], 2) for r in records if key in r}
+        curves[row, seed] = {"row": row, "seed": seed, "recipe": recipe, "AP50": points}
+    if curves:
+        lines = [json.dumps(curves[key]) + "\n" for key in sorted(curves)]
+        file.write_text("".join(lines), "utf-8")
 
 
 def curves_markdown(study: str) -> str:

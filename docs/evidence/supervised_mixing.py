@@ -36,7 +36,6 @@ def run_all(sets: Sequence[str], console: Console) -> None:
     for name in LENGTHS:
         for entry in selection([study_file(name)], [], None)[1]:
             run_one(name, entry.name, 0, console)
-        keep_curves(name, "student")
 
 
 def against_lossmix(results: Sequence[Result]) -> str:
@@ -61,6 +60,7 @@ def write_tables() -> str:
         split = "validation" if name in LENGTHS else "test"
         text += f"**{name}**, {split} split, percent:\n\n{markdown}\n"
         if name in LENGTHS:
+            keep_curves(name, "student", results)
             text += f"AP50 on the way:\n\n{curves_markdown(name)}\n"
         everything += results
         missing += gone
