@@ -42,7 +42,7 @@ DOTS = 120  # a picture's pixels an inch
 
 
 def draw_curves(path: Path) -> None:
-    """AP50 of the teacher on validation, from the end of the burn-in: mean and range over seeds, a panel a set."""
+    """AP50 of the teacher on validation, from the end of the burn-in: mean and range over seeds (dotted: not all yet)."""
     figure, panels = plt.subplots(*GRID, figsize=(9, 6), layout="constrained")
     for axes, (study, title) in zip(panels.flat, SETS.items(), strict=True):
         file = curves_file(study)
@@ -53,7 +53,8 @@ def draw_curves(path: Path) -> None:
                 continue
             steps = sorted(set.intersection(*({int(step) for step in curve} for curve in curves)))[1:]
             values = [[curve[str(step)] for curve in curves] for step in steps]
-            axes.plot(steps, [mean(v) for v in values], color=colour, marker="o", markersize=3)
+            style = "-" if len(curves) == len(seeds_of(study, row)) else ":"
+            axes.plot(steps, [mean(v) for v in values], style, color=colour, marker="o", markersize=3)
             axes.fill_between(steps, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.12, lw=0)
         _plain(axes, title)
         axes.set_xlabel("student step")

@@ -85,7 +85,8 @@ def differences(results: Sequence[Result], key: str) -> str:
         for first, second in PAIRS:
             pairs = [(numbers.get((first, seed)), numbers.get((second, seed))) for seed in seeds]
             cells.append(interval([a - b for a, b in pairs if a is not None and b is not None]))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        if set(cells) != {"-"}:
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
