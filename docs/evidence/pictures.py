@@ -42,7 +42,7 @@ DOTS = 120  # a picture's pixels an inch
 
 
 def draw_curves(path: Path) -> None:
-    """AP50 of the teacher on validation, from the end of the burn-in: mean and range over seeds (dotted: not all yet)."""
+    """AP50 of the teacher on validation after the burn-in: mean and range over seeds (dotted: not all yet)."""
     figure, panels = plt.subplots(*GRID, figsize=(9, 6), layout="constrained")
     for axes, (study, title) in zip(panels.flat, SETS.items(), strict=True):
         file = curves_file(study)
