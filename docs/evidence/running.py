@@ -122,7 +122,7 @@ def keep_curves(study: str, detector: str, results: Sequence[Result]) -> None:
     recipes = {(r.row, r.seed): r.recipe for r in results}
     file = curves_file(study)
     known = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
-    curves = {(c["row"], c["seed"]): c for c in known if recipes.get((c["row"], c["seed"])) == c.get("recipe", "")}
+    curves = {(c["row"], c["seed"]): c for c in known if recipes.get((c["row"], c["seed"])) == c["recipe"]}
     for (row, seed), recipe in recipes.items():
         folder = WORK / "runs" / f"{study}-{row}-{seed}"
         if not folder.is_dir() or digest(RunFolder.open(folder)[1]) != recipe:

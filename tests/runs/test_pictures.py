@@ -109,11 +109,15 @@ def test_mixed_unlabelled_images_are_drawn_before_their_tiles(
         assert torch.equal(mixed, wanted.images[i, :, :height, :width]) == (name != "mum")
 
 
-def test_a_labelled_mixture_is_drawn_before_its_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = "method={name: supervised, mix: mosaic, tiles: {num_tiles: 2}}"
-    seen, bordered, (weak, _, _) = drawn(tmp_path, monkeypatch, 4, words)
+@pytest.mark.parametrize("views", ["weak", "both"])
+def test_a_labelled_mixture_is_drawn_before_its_tiles(
+    views: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = f"method={{name: supervised, mix: mosaic, tiles: {{num_tiles: 2}}, labeled_views: {views}}}"
+    seen, bordered, (weak, strong, _) = drawn(tmp_path, monkeypatch, 4, words)
     assert len(bordered) == 4
-    wanted = MIX_PRESETS["mosaic"](weak, weak, keyed_generator(0, 0, 0, "method"))
+    fed = weak if views == "weak" else strong
+    wanted = MIX_PRESETS["mosaic"](fed, fed, keyed_generator(0, 0, 0, "method"))
     for i in range(4):
         assert torch.equal(seen[3 * i][1].boxes, wanted.labels[i].boxes)
 

@@ -50,18 +50,18 @@ def mixed_inputs(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Ba
     for step, packed in enumerate(stream):
         batch = packed.to_views("cpu", packed.weak.images.new_zeros(3).float()).joined(views)
         generator = keyed_generator(recipe.seed, step, 0, "method")
-        batches.append(_labeled_as_fed(recipe, batch, len(packed.weak.names), generator))
+        batches.append(_labeled_as_fed(recipe, batch, generator))
         if sum(len(b) for b in batches) >= count:
             break
     return Batch.concat(batches).select(range(count))
 
 
-def _labeled_as_fed(recipe: Recipe, batch: Batch, images: int, generator: Generator) -> Batch:
-    """A shard of ``images`` labelled images, in one view or two, mixed as the recipe says."""
+def _labeled_as_fed(recipe: Recipe, batch: Batch, generator: Generator) -> Batch:
+    """A shard of labelled images mixed as the recipe says."""
     mixed = recipe.method.mixed_labeled()
     if mixed is None:
         return batch
-    some = mixed.images(images)
+    some = mixed.images(len(batch) // len(LABELED_VIEWS[recipe.method.views]))
     first, rest = batch.select(range(some)), batch.select(range(some, len(batch)))
     first = build_mix(mixed.mix)(first, first, generator)
     return Batch.concat([first, rest]) if len(rest) else first
@@ -95,7 +95,7 @@ def draw_taught(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Ima
             mixed = mix(mixed, other.weak, generator)
         elif not recipe.method.unlabeled:
             mixed = both.weak if recipe.method.views == "weak" else mixed
-            mixed = _labeled_as_fed(recipe, mixed, len(mixed), generator)
+            mixed = _labeled_as_fed(recipe, mixed, generator)
         borders, how = None, "fed: {}"
         if tile_mix is not None:
             mixed, borders = _in_tiles(mixed, tile_mix, stride, generator)
