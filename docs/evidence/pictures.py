@@ -7,7 +7,6 @@ Run it from the repository's root, after semi_supervised.py.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -15,13 +14,13 @@ from statistics import mean
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from running import curves_file, of_current_recipes, results_file
+from running import of_current_recipes, read_curves, results_file
 
-from mixdet.runs.results import half_width, of_row, paired
-from semi_supervised import seeds_of
+from mixdet.runs.results import Result, half_width, of_row, paired
+from semi_supervised import SETS, seeds_of
 
 IMAGES = Path("docs/images")
-SETS = {
+TITLES = {
     "semi_bccd_10": "blood cells, 10 labelled",
     "semi_bccd_20": "blood cells, 20 labelled",
     "semi_scenes": "drawn scenes, 40 labelled",
@@ -44,16 +43,16 @@ DOTS = 120  # a picture's pixels an inch
 def draw_curves(path: Path) -> None:
     """AP50 of the teacher on validation after the burn-in: mean and range over seeds (dotted: not all yet)."""
     figure, panels = plt.subplots(*GRID, figsize=(9, 6), layout="constrained")
-    for axes, (study, title) in zip(panels.flat, SETS.items(), strict=True):
-        file = curves_file(study)
-        lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+    for axes, (name, title) in zip(panels.flat, TITLES.items(), strict=True):
+        lines = read_curves(SETS[name])
         for row, colour in COLOURS.items():
-            curves = [line["AP50"] for line in lines if line["row"] == row and line["seed"] in seeds_of(study, row)]
+            wanted = {seed for study in SETS[name] for seed in seeds_of(study, row)}
+            curves = [line["AP50"] for line in lines if line["row"] == row and line["seed"] in wanted]
             if not curves:
                 continue
             steps = sorted(set.intersection(*({int(step) for step in curve} for curve in curves)))[1:]
             values = [[curve[str(step)] for curve in curves] for step in steps]
-            style = "-" if len(curves) == len(seeds_of(study, row)) else ":"
+            style = "-" if len(curves) == len(wanted) else ":"
             axes.plot(steps, [mean(v) for v in values], style, color=colour, marker="o", markersize=3)
             axes.fill_between(steps, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.12, lw=0)
         _plain(axes, title)
@@ -69,8 +68,10 @@ def draw_gains(path: Path) -> None:
     """AP on test of each row less that of the supervised one, last step's teachers: a dot a seed, mean and interval."""
     figure, panels = plt.subplots(*GRID, figsize=(9, 4.6), layout="constrained", sharey=True)
     rows = [row for row in NAMES if row != "supervised"]
-    for axes, (study, title) in zip(panels.flat, SETS.items(), strict=True):
-        results, _ = of_current_recipes(study, results_file(f"{study}_last"), partial(seeds_of, study))
+    for axes, (name, title) in zip(panels.flat, TITLES.items(), strict=True):
+        results = list[Result]()
+        for study in SETS[name]:
+            results += of_current_recipes(study, results_file(f"{study}_last"), partial(seeds_of, study))[0]
         axes.axvline(0, color="#777777", lw=1)
         for height, row in enumerate(reversed(rows)):
             gains = paired(of_row(results, row, "AP"), of_row(results, "supervised", "AP"))

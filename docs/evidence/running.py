@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from rich.console import Console
 
@@ -36,7 +37,7 @@ def study_file(study: str) -> str:
     return str(HERE / "studies" / f"{study}.yaml")
 
 
-def prepare(data: Path, fod: dict[str, float], seeds: Iterable[int]) -> None:
+def prepare(data: Path, fod: dict[str, float], seeds: Iterable[int], more: Iterable[int] = ()) -> None:
     """Link the data, and write the lists of images that the studies name.
 
     Args:
@@ -44,6 +45,7 @@ def prepare(data: Path, fod: dict[str, float], seeds: Iterable[int]) -> None:
         fod: name of a list -> the largest share of fod's images that is labelled where it is used; the list has a
             quarter of the images that no seed labels, for validation, and that with ``_pool`` all the others.
         seeds: of the labelled subsets.
+        more: seeds of labelled subsets that came later, drawn from the images left for training.
     """
     link = Path("datasets")
     if not link.exists():
@@ -63,7 +65,11 @@ def prepare(data: Path, fod: dict[str, float], seeds: Iterable[int]) -> None:
         rest = [images.images.name(i) for i in range(len(images)) if i not in labelled]
         _write(labels / f"{name}.txt", rest[::4])
         kept = set(rest[::4])
-        _write(labels / f"{name}_pool.txt", [n for i in range(len(images)) if (n := images.images.name(i)) not in kept])
+        pool = images.subset([i for i in range(len(images)) if images.images.name(i) not in kept])
+        _write(labels / f"{name}_pool.txt", [pool.images.name(i) for i in range(len(pool))])
+        for seed in more:
+            chosen = labeled_subset(pool, count=round(fraction * len(images)), seed=seed)
+            _write(labels / f"{name}_{seed}.txt", [pool.images.name(int(i)) for i in chosen])
 
 
 def run_one(study: str, row: str, seed: int, console: Console) -> None:
@@ -136,11 +142,17 @@ def keep_curves(study: str, detector: str, results: Sequence[Result]) -> None:
         file.write_text("".join(lines), "utf-8")
 
 
-def curves_markdown(study: str) -> str:
+def read_curves(studies: Iterable[str]) -> list[dict[str, Any]]:
+    """The kept curves of ``studies``: row, seed, recipe and, for each step, AP50 in percent."""
+    files = [file for study in studies if (file := curves_file(study)).exists()]
+    return [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
+
+
+def curves_markdown(*studies: str) -> str:
     """The kept curves as a table: the mean over seeds at each step."""
-    if not curves_file(study).exists():
+    curves = read_curves(studies)
+    if not curves:
         return "none\n"
-    curves = [json.loads(line) for line in curves_file(study).read_text("utf-8").splitlines()]
     steps = sorted({int(step) for curve in curves for step in curve["AP50"]})
     lines = ["| step | " + " | ".join(map(str, steps)) + " |", "| --- |" + " --: |" * len(steps)]
     for row in dict.fromkeys(curve["row"] for curve in curves):
@@ -149,15 +161,14 @@ def curves_markdown(study: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table(study: str, seeds: Callable[[str], Sequence[int]]) -> tuple[str, list[Result], list[str]]:
-    """The Markdown table of a study whose rows have these ``seeds``, the results in it, and what is missing."""
-    results, missing = of_current_recipes(study, results_file(study), seeds)
+def table(study: str, results: Sequence[Result]) -> str:
+    """The Markdown table of the study's rows."""
     _, entries, _ = selection([study_file(study)], [], None)
-    return comparison_markdown(entries, results), results, missing
+    return comparison_markdown(entries, results)
 
 
 def of_current_recipes(study: str, file: Path, seeds: Callable[[str], Sequence[int]]) -> tuple[list[Result], list[str]]:
-    """Results in ``file`` that the study's rows as they stand would give, and STUDY/ROW/SEED of what is missing."""
+    """Results in ``file`` that the study's rows, with these ``seeds``, would give; STUDY/ROW/SEED of the missing."""
     _, entries, _ = selection([study_file(study)], [], None)
     wanted = {(e.name, seed): digest(e.recipe(seed)) for e in entries for seed in seeds(e.name)}
     results = [r for r in read_results(file) if wanted.get((r.row, r.seed)) == r.recipe]

@@ -17,18 +17,34 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from running import curves_markdown, keep_curves, measure_last, prepare, run_one, spent, study_file, table, write_page
+from running import (
+    curves_markdown,
+    keep_curves,
+    measure_last,
+    of_current_recipes,
+    prepare,
+    results_file,
+    run_one,
+    spent,
+    study_file,
+    table,
+    write_page,
+)
 
 from mixdet.recipes import load_study
-from mixdet.runs.compare import selection
-from mixdet.runs.results import Result, comparison_markdown, interval
+from mixdet.runs.results import Result, interval, of_row, paired
 
 SEEDS = {
     "semi_bccd_20": (0, 1, 2, 3, 4),
     "semi_bccd_10": (0, 1, 2, 3, 4),
     "semi_fod_5": (0, 1, 2),
+    "semi_fod_5_more": (3, 4),
     "semi_scenes": (0, 1, 2),
     "semi_fod_5_long": (0,),
+}
+SETS = {  # a set's studies; the first has all of its rows
+    **{name: (name,) for name in SEEDS if name != "semi_fod_5_more"},
+    "semi_fod_5": ("semi_fod_5", "semi_fod_5_more"),
 }
 BATCHES = (  # rows, where a study has them, most wanted first
     ("supervised", "mum"),
@@ -65,28 +81,26 @@ PAIRS = (
 
 def run_all(sets: Sequence[str], console: Console) -> None:
     """Every row and seed of ``sets``, one at a time."""
-    have = {name: {row.name for row in load_study(study_file(name)).rows} for name in sets}
+    studies = [study for name in sets for study in SETS[name]]
+    have = {study: {row.name for row in load_study(study_file(study)).rows} for study in studies}
     for rows in BATCHES:
-        for seed in range(max(map(len, SEEDS.values()))):
-            for name, row in itertools.product(sets, rows):
-                if row in have[name] and seed in seeds_of(name, row):
-                    run_one(name, row, seed, console)
+        for seed in sorted(set().union(*SEEDS.values())):
+            for study, row in itertools.product(studies, rows):
+                if row in have[study] and seed in seeds_of(study, row):
+                    run_one(study, row, seed, console)
 
 
-def seeds_of(name: str, row: str) -> Sequence[int]:
-    """The seeds of a row of a set."""
-    return [seed for seed in SEEDS[name] if seed in SOME.get(row, SEEDS[name])]
+def seeds_of(study: str, row: str) -> Sequence[int]:
+    """The seeds of a row of a study."""
+    return [seed for seed in SEEDS[study] if seed in SOME.get(row, SEEDS[study])]
 
 
 def differences(results: Sequence[Result], key: str) -> str:
     """Paired differences of one number on the test split, for each set."""
     lines = ["| set | " + " | ".join(f"{a} - {b}" for a, b in PAIRS) + " |", "| --- |" + " --: |" * len(PAIRS)]
-    for name, seeds in SEEDS.items():
-        numbers = {(r.row, r.seed): r.numbers[key] for r in results if r.study == name}
-        cells = []
-        for first, second in PAIRS:
-            pairs = [(numbers.get((first, seed)), numbers.get((second, seed))) for seed in seeds]
-            cells.append(interval([a - b for a, b in pairs if a is not None and b is not None]))
+    for name, studies in SETS.items():
+        of_set = [r for r in results if r.study in studies]
+        cells = [interval(paired(of_row(of_set, first, key), of_row(of_set, second, key))) for first, second in PAIRS]
         if set(cells) != {"-"}:
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -95,19 +109,18 @@ def differences(results: Sequence[Result], key: str) -> str:
 def write_tables() -> str:
     """One table a set, the teacher's curve, and a list of what is missing; also into the page."""
     text, selected, last, missing = "", list[Result](), list[Result](), list[str]()
-    for name in SEEDS:
-        markdown, results, gone = table(name, partial(seeds_of, name))
-        keep_curves(name, "teacher", results)
-        missing += gone
-        if not results:
-            text += f"**{name}**: no run yet.\n\n"
-            continue
-        of_last = measure_last(name, results)
-        _, entries, _ = selection([study_file(name)], [], None)
-        text += f"**{name}**, test split, percent, weights selected on validation:\n\n{markdown}\n"
-        text += f"The same, last step's weights, the teacher's:\n\n{comparison_markdown(entries, of_last)}\n"
-        text += f"AP50 of the teacher on validation, mean over seeds:\n\n{curves_markdown(name)}\n"
-        selected += results
+    for name, studies in SETS.items():
+        of_set, of_last = list[Result](), list[Result]()
+        for study in studies:
+            results, gone = of_current_recipes(study, results_file(study), partial(seeds_of, study))
+            keep_curves(study, "teacher", results)
+            of_set += results
+            of_last += measure_last(study, results)
+            missing += gone
+        text += f"**{name}**, test split, percent, weights selected on validation:\n\n{table(name, of_set)}\n"
+        text += f"The same, last step's weights, the teacher's:\n\n{table(name, of_last)}\n"
+        text += f"AP50 of the teacher on validation, mean over seeds:\n\n{curves_markdown(*studies)}\n"
+        selected += of_set
         last += of_last
     for key, (kind, results) in itertools.product(("AP", "AP50"), (("selected", selected), ("last", last))):
         text += f"**Differences**, {key} on test, {kind} weights, paired by seed:\n\n{differences(results, key)}\n"
@@ -119,12 +132,12 @@ def write_tables() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with bccd/ and fod_bright2dark/")
-    parser.add_argument("--sets", nargs="+", choices=SEEDS, default=list(SEEDS), help="only these")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="only these")
     parser.add_argument("--tables", action="store_true", help="write tables, run nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=160)
-    prepare(args.data, {"fod_semi": 0.05}, (0, 1, 2))
+    prepare(args.data, {"fod_semi": 0.05}, SEEDS["semi_fod_5"], SEEDS["semi_fod_5_more"])
     if not args.tables:
         run_all(args.sets, console)
     console.print(write_tables(), highlight=False, markup=False)

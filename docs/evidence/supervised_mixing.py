@@ -15,7 +15,18 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from running import curves_markdown, keep_curves, prepare, run_one, spent, study_file, table, write_page
+from running import (
+    curves_markdown,
+    keep_curves,
+    of_current_recipes,
+    prepare,
+    results_file,
+    run_one,
+    spent,
+    study_file,
+    table,
+    write_page,
+)
 
 from mixdet.runs.compare import selection
 from mixdet.runs.results import Result, interval
@@ -56,9 +67,10 @@ def write_tables() -> str:
     """One table a set, of the runs that are there, and a list of what is missing; also into the page."""
     text, everything, missing = "", list[Result](), list[str]()
     for name in (*SETS, *LENGTHS):
-        markdown, results, gone = table(name, lambda _, of=name: (0,) if of in LENGTHS else SEEDS)
+        seeds = (0,) if name in LENGTHS else SEEDS
+        results, gone = of_current_recipes(name, results_file(name), lambda _, of=seeds: of)
         split = "validation" if name in LENGTHS else "test"
-        text += f"**{name}**, {split} split, percent:\n\n{markdown}\n"
+        text += f"**{name}**, {split} split, percent:\n\n{table(name, results)}\n"
         if name in LENGTHS:
             keep_curves(name, "student", results)
             text += f"AP50 on the way:\n\n{curves_markdown(name)}\n"
