@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from mixdet.errors import EnvironmentFault, MixdetError
     from mixdet.evaluation import Evaluation
     from mixdet.methods import Method, Supervised
-    from mixdet.mixing import Mix, blend_images, from_torchvision, interpolate_losses, to_torchvision
+    from mixdet.mixing import (
+        Mix,
+        blend_images,
+        draw_tiles,
+        from_torchvision,
+        interpolate_losses,
+        mix_tiles,
+        to_torchvision,
+        unmix_tiles,
+    )
     from mixdet.recipes import Recipe, load_recipe
     from mixdet.runs.commands import evaluate, predict, preview, resume, train
     from mixdet.runs.compare import compare
@@ -44,10 +53,12 @@ _HOMES = {
     "blend_images": "mixdet.mixing",
     "build_backbone": "mixdet.detectors",
     "compare": "mixdet.runs.compare",
+    "draw_tiles": "mixdet.mixing",
     "evaluate": "mixdet.runs.commands",
     "from_torchvision": "mixdet.mixing",
     "interpolate_losses": "mixdet.mixing",
     "load_recipe": "mixdet.recipes",
+    "mix_tiles": "mixdet.mixing",
     "open_dataset": "mixdet.data",
     "predict": "mixdet.runs.commands",
     "preview": "mixdet.runs.commands",
@@ -55,6 +66,7 @@ _HOMES = {
     "supervise": "mixdet.structures",
     "to_torchvision": "mixdet.mixing",
     "train": "mixdet.runs.commands",
+    "unmix_tiles": "mixdet.mixing",
 }
 
 __all__ = [
@@ -79,10 +91,12 @@ __all__ = [
     "blend_images",
     "build_backbone",
     "compare",
+    "draw_tiles",
     "evaluate",
     "from_torchvision",
     "interpolate_losses",
     "load_recipe",
+    "mix_tiles",
     "open_dataset",
     "predict",
     "preview",
@@ -90,6 +104,7 @@ __all__ = [
     "supervise",
     "to_torchvision",
     "train",
+    "unmix_tiles",
 ]
 
 
