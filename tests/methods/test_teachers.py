@@ -132,7 +132,7 @@ def test_unbiased_teachers_losses_line_by_line(detector: FasterRCNN, monkeypatch
     for term in ("rpn_box", "roi_box"):
         assert found.terms[f"unsup/{term}"] == 0
     assert float(found.notes["pseudo_boxes"]) == 2
-    assert float(found.notes["pseudo_kept"]) == 0.5
+    assert float(found.notes["pseudo_passed"]) == 2
     assert found.notes["pseudo_boxes_of_class"].tolist() == [1, 1, 0]
     assert found.notes["pseudo_scores"].tolist() == [0, 0, 0, 1, 0, 0, 0, 2, 0, 1]
     with_boxes = losses_of(UnbiasedTeacherWith(method, unsup_box_loss=True), at(0))

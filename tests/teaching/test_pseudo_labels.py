@@ -61,7 +61,7 @@ def test_what_is_kept_becomes_labels_and_an_image_without_any_is_truly_empty() -
     assert found.instances[1].boxes.shape == (0, 4)
     assert (found.instances[0].cls_weights == 1).all()
     assert float(found.notes["pseudo_boxes"]) == pytest.approx(1 / 3)
-    assert float(found.notes["pseudo_kept"]) == pytest.approx(1 / 3)
+    assert float(found.notes["pseudo_passed"]) == pytest.approx(1 / 3)
     assert found.notes["pseudo_boxes_of_class"].tolist() == pytest.approx([1 / 3, 0])
     assert (3 * found.notes["pseudo_scores"]).round().tolist() == [0, 1, 1, 0, 0, 0, 0, 0, 0, 1]
     empty = kept([NOTHING], FixedThreshold(0.5), 2, images(1))

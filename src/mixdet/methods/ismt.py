@@ -128,7 +128,7 @@ class ISMT(Method):
         new, old = (
             kept([*a, *b], self.threshold, self.student.num_classes, weak).notes for a, b in (found, (first, second))
         )
-        notes = old | {name: new[name] for name in ("pseudo_kept", "pseudo_scores")}  # of what was detected just now
+        notes = old | {name: new[name] for name in ("pseudo_passed", "pseudo_scores")}  # of what was detected just now
         device, labels = weak.images.device, []
         for side in (first, second, either):
             instances = [Instances(d.boxes, d.labels).to(device) for d in side]

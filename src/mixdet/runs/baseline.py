@@ -8,9 +8,10 @@ a moving average like the teacher's.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ class Baseline:
         self.root = folder.root / "baseline"
         self.folder = RunFolder(self.root)
         self.recipe = without_unlabeled(recipe, recipe.method, self.root)
-        self.process: multiprocessing.process.BaseProcess | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def reached(
         self,
@@ -116,14 +117,18 @@ class Baseline:
             save_checkpoint(self.folder.checkpoints, step, networks, optimizer, notes)
         if next(method.parameters()).device.type == "cpu":
             torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is the baseline's from here on
-        self.process = multiprocessing.get_context("spawn").Process(target=_go_on, args=(str(self.root),))
-        self.process.start()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"from {__name__} import go_on; go_on()", str(self.root)],
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # Ctrl-C is the run's, which tells it once
+        )
 
     def stop(self) -> None:
         """Let it write a checkpoint and end, as the run does."""
         if self.process is not None:
             self.process.terminate()
-            self.process.join()
+            self.process.wait()
 
     def finish(self, run: WeightsCard, key: str) -> Gain:
         """Wait for its end, and compare.
@@ -133,10 +138,10 @@ class Baseline:
             key: number to compare.
         """
         if self.process is not None:
-            self.process.join()
-            if self.process.exitcode:
+            code = self.process.wait()
+            if code:
                 raise MixdetError(
-                    f"{self.root}: the baseline ended with code {self.process.exitcode}; its words are in "
+                    f"{self.root}: the baseline ended with code {code}; its words are in "
                     f"{self.root / 'log.txt'}; go on with mixdet resume {self.root}"
                 )
         own = read_card(self.folder.shipped())
@@ -154,13 +159,13 @@ def without_unlabeled(recipe: Recipe, method: TeacherSection, root: Path) -> Rec
     return Recipe.model_validate(values)
 
 
-def _go_on(root: str) -> None:
-    """In the other process: resume, with everything that is said in a file."""
-    os.environ["OMP_NUM_THREADS"] = "1"
+def go_on() -> None:
+    """The other process, whose argument is the baseline's folder: resume, with everything that is said in a file."""
     from rich.console import Console
 
     from mixdet.runs import commands
 
+    root = sys.argv[1]
     torch.set_num_threads(1)
     with (Path(root) / "log.txt").open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
         with contextlib.suppress(ImportError):  # no such locks on Windows

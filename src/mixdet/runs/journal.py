@@ -123,7 +123,8 @@ def build_health(recipe: Recipe, labeled: DetectionDataset) -> Health | None:
         return None
     patience = min(max(recipe.schedule.steps // 20, 1), LONGEST_PATIENCE)
     begins, value = (0, None) if decay is None else (decay.burn_in_steps, decay.value)
-    return Health(labeled.classes, labeled.boxes_an_image().tolist(), begins, patience, value, method.matched())
+    images = recipe.data.unlabeled_batch_size or recipe.data.batch_size
+    return Health(labeled.classes, labeled.boxes_an_image().tolist(), begins, patience, images, value, method.matched())
 
 
 def percent(value: float | None) -> str:

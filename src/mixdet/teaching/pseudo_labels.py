@@ -70,8 +70,8 @@ class PseudoLabels:
 
     Attributes:
         instances: of each image of ``batch``, in its pixels; trust 1.
-        notes: "pseudo_boxes" an image; "pseudo_kept", the share of detections that were kept; "pseudo_boxes_of_class",
-            (K,) an image; "pseudo_scores", detections an image in each tenth of [0, 1], kept or not.
+        notes: "pseudo_boxes" an image; "pseudo_boxes_of_class", (K,) an image; "pseudo_passed", detections an image
+            that passed the threshold; "pseudo_scores", detections an image in each tenth of [0, 1], passed or not.
         batch: what it was asked about.
     """
 
@@ -138,7 +138,7 @@ def kept(detections: Sequence[Detections], threshold: Threshold, num_classes: in
     bins = (scores * SCORE_BINS).long().clamp(0, SCORE_BINS - 1)
     notes = {
         "pseudo_boxes": torch.tensor(boxes / images),
-        "pseudo_kept": torch.tensor(boxes / max(len(scores), 1)),
+        "pseudo_passed": torch.tensor(boxes / images),
         "pseudo_boxes_of_class": torch.bincount(labels, minlength=num_classes) / images,
         "pseudo_scores": torch.bincount(bins, minlength=SCORE_BINS) / images,
     }

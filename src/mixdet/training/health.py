@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 EXPLOSION = 3.0  # pseudo boxes an image, in labelled boxes an image
 FEW = 0.25  # likewise
 FEW_PATIENCE = 4  # times as long as other states last: a teacher that has just begun is sure of little
+EXPECTED = 5  # boxes of a class that should have been found before its absence means anything
+LEAST = 3  # classes named in the progress line
 LEARN = "raise method.decay.burn_in_steps so that it learns from labels first"
 HEIGHTS = " ▁▂▃▄▅▆▇█"
 WORSE = 0.01  # AP by which a student may be ahead of its teacher
+LEARNERS = {"": "", "2": "student2"}  # suffix of the numbers of a student's labels -> its name, if it is not alone
+
+Values = Mapping[str, float | list[float]]
 
 
 class Health:
@@ -28,6 +34,7 @@ class Health:
         labeled_boxes: (K,) boxes an image, of each class, in the labelled images.
         begins: step at which the teacher begins; before it there is nothing to watch.
         patience: steps that a state must last before it is an alarm.
+        images: unlabelled images a step.
         decay: of the teacher, for the remedy; None if it has none.
         matched: whether thresholds follow the teacher, for the remedy; None if they cannot.
     """
@@ -38,6 +45,7 @@ class Health:
         labeled_boxes: Sequence[float],
         begins: int,
         patience: int,
+        images: int,
         decay: float | None = None,
         matched: bool | None = None,
     ) -> None:
@@ -45,72 +53,47 @@ class Health:
         self.labeled = tuple(labeled_boxes)
         self.begins = begins
         self.patience = patience
+        self.images = images
         self.decay = decay
         self.matched = matched
         self._ap: dict[str, float] = {}  # of each detector, at the last evaluation
-        self._since: dict[str, int] = {}  # state -> step it began at
+        self._since: dict[str, int] = {}  # state -> step it began at, or is watched from
+        self._boxes: dict[str, list[tuple[int, float]]] = {}  # suffix -> step, pseudo boxes an image up to it
         self._raised: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that goes on has to know, so that nothing is said twice."""
-        return {"since": self._since, "raised": sorted(self._raised), "ap": self._ap}
+        return {"since": self._since, "boxes": self._boxes, "raised": sorted(self._raised), "ap": self._ap}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict``."""
         self._since, self._raised, self._ap = dict(state["since"]), set(state["raised"]), dict(state.get("ap", {}))
+        rows = state.get("boxes", {})
+        self._boxes = {which: [(step, boxes) for step, boxes in history] for which, history in rows.items()}
 
-    def line(self, step: int, values: Mapping[str, float | list[float]]) -> str:
+    def line(self, step: int, values: Values) -> str:
         """What the progress line says of the teacher after ``step`` steps; "" if nothing was logged."""
         if "pseudo_boxes" not in values:
             return f"burn-in: the teacher begins at step {self.begins}" if step < self.begins else ""
-        boxes, kept = _number(values["pseudo_boxes"]), _number(values["pseudo_kept"])
-        line = f"pseudo boxes {boxes:.1f} an image (labelled {sum(self.labeled):.1f}{self._rarest(values)})"
-        scores = values.get("pseudo_scores")
-        if isinstance(scores, list):
-            line += f", scores 0 {bars(scores)} 1"
-        ap = " ".join(f"{name} {100 * value:.1f}" for name, value in self._ap.items())
-        return f"{line}, {kept:.0%} of detections kept" + (f", AP {ap}" if ap else "")
+        parts = [self._said(which, values) for which in LEARNERS if f"pseudo_boxes{which}" in values]
+        if self._ap:
+            parts.append("AP " + " ".join(f"{name} {100 * value:.1f}" for name, value in self._ap.items()))
+        return ", ".join(parts)
 
-    def record(self, values: Mapping[str, float | list[float]]) -> dict[str, float | list[float]]:
-        """What is written beside the numbers of pseudo-labels: the labelled boxes an image they compare with."""
+    def record(self, values: Values) -> dict[str, float | list[float]]:
+        """What is written beside the numbers of pseudo-labels: the labelled boxes an image, and the share kept."""
         if "pseudo_boxes" not in values:
             return {}
-        return {"labeled_boxes": sum(self.labeled), "labeled_boxes_of_class": list(self.labeled)}
+        kept = {f"pseudo_kept{w}": round(_kept(values, w), 6) for w in LEARNERS if f"pseudo_boxes{w}" in values}
+        return {"labeled_boxes": sum(self.labeled), "labeled_boxes_of_class": list(self.labeled), **kept}
 
-    def alarms(self, step: int, values: Mapping[str, float | list[float]]) -> list[str]:
+    def alarms(self, step: int, values: Values) -> list[str]:
         """New alarms after ``step`` steps, from averages since the last call."""
-        if "pseudo_boxes" not in values:
-            return []
-        boxes, labeled = _number(values["pseudo_boxes"]), sum(self.labeled)
-        whoever = "the student" if self.decay is None else "the teacher"
-        more, less = self._remedies()
-        first = "" if self.decay is None or more == LEARN else f", or {LEARN}"
-        states = {
-            "none": (
-                boxes == 0,
-                f"no pseudo boxes for {{steps}} steps: {whoever} is sure of nothing; {more}{first}",
-            ),
-            "few": (
-                0 < boxes < FEW * labeled,
-                f"{boxes:.2f} pseudo boxes an image against {labeled:.2f} labelled ones, for {{steps}} steps: what "
-                f"is not found is taught as background; {more}",
-            ),
-            "explosion": (
-                boxes > EXPLOSION * max(labeled, 0.1),
-                f"{boxes:.1f} pseudo boxes an image against {labeled:.1f} labelled ones: {whoever} finds too much; "
-                f"{less}, or lower method.unsup_weight",
-            ),
-        }
-        of_class = values.get("pseudo_boxes_of_class")
-        if isinstance(of_class, list) and boxes > 0:
-            for name, found, real in zip(self.classes, of_class, self.labeled, strict=True):
-                states[f"class {name}"] = (
-                    found == 0 and real > 0,
-                    f"class {name} got no pseudo box for {{steps}} steps ({real:.2f} labelled ones an image): "
-                    f"unlabelled images teach that it is background; {more}, or label more of it",
-                )
         return [
-            text for name, (holds, sentence) in states.items() if (text := self._raise(name, step, holds, sentence))
+            f"{name}: {alarm}" if name else alarm
+            for which, name in LEARNERS.items()
+            if f"pseudo_boxes{which}" in values
+            for alarm in self._alarms(which, step, values)
         ]
 
     def evaluated(self, step: int, ap: Mapping[str, float | None]) -> list[str]:
@@ -139,35 +122,128 @@ class Health:
         follow = " or set method.matched_thresholds=true" if self.matched is False else ""
         return f"lower method.score_threshold{follow}", f"raise method.score_threshold{follow}"
 
-    def _rarest(self, values: Mapping[str, float | list[float]]) -> str:
-        """The class with the fewest pseudo boxes for its labelled ones."""
-        of_class = values.get("pseudo_boxes_of_class")
+    def _said(self, which: str, values: Values) -> str:
+        """Boxes, the classes that are found least, scores and the share kept, of a student's labels."""
+        found, name = _number(values[f"pseudo_boxes{which}"]), f"{LEARNERS[which]}: " if which else ""
+        line = f"{name}pseudo boxes {found:.1f} an image (labelled {sum(self.labeled):.1f}{self._least(which, values)})"
+        scores = values.get(f"pseudo_scores{which}")
+        if isinstance(scores, list):
+            line += f", scores 0 {bars(scores)} 1"
+        return f"{line}, {_kept(values, which):.0%} of detections kept"
+
+    def _least(self, which: str, values: Values) -> str:
+        """The classes with the fewest pseudo boxes for their labelled ones."""
+        of_class = values.get(f"pseudo_boxes_of_class{which}")
         if not isinstance(of_class, list):
             return ""
         rows = [row for row in zip(self.classes, of_class, self.labeled, strict=True) if row[2] > 0]
-        if not rows:
-            return ""
-        name, found, real = min(rows, key=lambda row: row[1] / row[2])
-        return f"; least {name}, {found:.2f} of {real:.2f}"
+        least = sorted(rows, key=lambda row: row[1] / row[2])[:LEAST]
+        return (
+            "; least " + ", ".join(f"{name} {found:.2f} of {real:.2f}" for name, found, real in least) if rows else ""
+        )
 
-    def _raise(self, name: str, step: int, holds: bool, sentence: str) -> str:
-        """The sentence, once a state has lasted; "" before, and after it was said."""
+    def _alarms(self, which: str, step: int, values: Values) -> list[str]:
+        """Of a student's labels. Few and many are averages over a span, so that no single step ends them."""
+        boxes, labeled = _number(values[f"pseudo_boxes{which}"]), sum(self.labeled)
+        history, span = self._boxes.setdefault(which, []), FEW_PATIENCE * self.patience
+        history.append((step, boxes))
+        history[:] = [row for row in history if row[0] > step - span]
+        few, many = _mean(history, step - span), _mean(history, step - self.patience)
+        whoever = "the student" if self.decay is None else "the teacher"
+        more, less = self._remedies()
+        first = "" if self.decay is None or more == LEARN else f", or {LEARN}"
+        said = [
+            self._lasting(
+                f"none{which}",
+                step,
+                boxes == 0,
+                self.patience,
+                f"no pseudo boxes for {{steps}} steps: {whoever} is sure of nothing{_best(which, values)}; "
+                f"{more}{first}",
+            ),
+            self._average(
+                f"few{which}",
+                step,
+                0 < few < FEW * labeled,
+                boxes < FEW * labeled,
+                span,
+                f"{few:.2f} pseudo boxes an image against {labeled:.2f} labelled ones, for {span} steps: what "
+                f"is not found is taught as background; {more}",
+            ),
+            self._average(
+                f"explosion{which}",
+                step,
+                many > EXPLOSION * max(labeled, 0.1),
+                boxes > EXPLOSION * max(labeled, 0.1),
+                self.patience,
+                f"{many:.1f} pseudo boxes an image against {labeled:.1f} labelled ones: {whoever} finds too much; "
+                f"{less}, or lower method.unsup_weight",
+            ),
+        ]
+        of_class = values.get(f"pseudo_boxes_of_class{which}")
+        if isinstance(of_class, list) and boxes > 0:
+            known = [row for row in zip(self.classes, of_class, self.labeled, strict=True) if row[2] > 0]
+            for name, found, real in known:
+                patience = max(self.patience, math.ceil(EXPECTED / (real * self.images)))
+                said.append(
+                    self._lasting(
+                        f"class{which} {name}",
+                        step,
+                        found == 0,
+                        patience,
+                        f"class {name} got no pseudo box for {{steps}} steps ({real:.2g} labelled ones an image): "
+                        f"unlabelled images teach that it is background; {more}, or label more of it",
+                    )
+                )
+        return [text for text in said if text]
+
+    def _lasting(self, name: str, step: int, holds: bool, patience: int, sentence: str) -> str:
+        """The sentence, once a state has held for so long without a break; "" before, and after it was said."""
         if not holds:
             self._since.pop(name, None)
             self._raised.discard(name)
             return ""
         began = self._since.setdefault(name, step)
-        patience = self.patience * (FEW_PATIENCE if name == "few" else 1)
         if name in self._raised or step - began < patience:
             return ""
         self._raised.add(name)
         return sentence.replace("{steps}", str(step - began))  # a class may have braces in its name
+
+    def _average(self, name: str, step: int, holds: bool, now: bool, span: int, sentence: str) -> str:
+        """The sentence, once an average over a whole span holds and so does what is there now."""
+        since = self._since.setdefault(name, step)
+        if name in self._raised and not holds:
+            self._raised.discard(name)
+            self._since[name] = step
+        if name in self._raised or not (holds and now) or step - since < span:
+            return ""
+        self._raised.add(name)
+        return sentence
 
 
 def bars(values: Sequence[float]) -> str:
     """A histogram in one line, each value one of eight heights; 0 is a space."""
     most = max(values, default=0.0)
     return "".join(HEIGHTS[math.ceil(8 * value / most)] if value > 0 else HEIGHTS[0] for value in values)
+
+
+def _mean(history: Sequence[tuple[int, float]], after: int) -> float:
+    return mean(boxes for step, boxes in history if step > after)
+
+
+def _kept(values: Values, which: str) -> float:
+    """The share of detections that passed the threshold: a ratio of averages, not an average of ratios."""
+    found = _number(values.get(f"pseudo_scores{which}", 0.0))
+    return _number(values[f"pseudo_passed{which}"]) / found if found else 0.0
+
+
+def _best(which: str, values: Values) -> str:
+    """How sure of its best detection."""
+    scores = values.get(f"pseudo_scores{which}")
+    if not isinstance(scores, list):
+        return ""
+    filled = [place for place, count in enumerate(scores, start=1) if count > 0]
+    return f", its best score below {filled[-1] / len(scores):.1f}" if filled else ", and finds nothing at all"
 
 
 def _number(value: float | list[float]) -> float:
