@@ -77,8 +77,10 @@ def test_labels_on_another_view() -> None:
     classes_only = found.on(batch, box_loss=False)
     assert (classes_only.labels[0].box_weights == 0).all()
     assert (classes_only.labels[0].cls_weights == 1).all()
-    assert found.on(batch).weights.tolist() == [1, 1]
-    assert found.on(batch, skip_empty=True).weights.tolist() == [1, 0]
+    assert len(found.on(batch).labels[1]) == 0
+    skipped = found.on(batch, skip_empty=True).labels
+    assert skipped[0].ignored.tolist() == [False, False]
+    assert skipped[1].ignored.tolist() == [True]
 
 
 def test_labels_on_a_view_of_another_geometry() -> None:
@@ -90,9 +92,8 @@ def test_labels_on_a_view_of_another_geometry() -> None:
     labels = found.on(view, box_loss=False, skip_empty=True)
     assert labels.labels[0].boxes.tolist() == [[60, 2, 64, 6], [58, 4, 62, 8]]
     assert labels.labels[0].box_weights.tolist() == [0, 0]
-    assert [len(i) for i in labels.labels] == [2, 0]
-    assert labels.weights.tolist() == [1, 0]
-    assert isinstance(labels.labels[1], Instances)
+    assert [i.ignored.tolist() for i in labels.labels] == [[False, False], [True]]
+    assert [len(i) for i in found.on(view).labels] == [2, 0]
 
 
 class Asked(nn.Module):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+EVERYWHERE = 1e5  # pixels: beyond any anchor of any image
+
 
 @dataclass(frozen=True, eq=False)
 class Instances:
@@ -59,6 +61,13 @@ class Instances:
     def empty(cls, device: torch.device | str = "cpu") -> Instances:
         """No instance at all: a valid, negative image."""
         return cls(torch.zeros(0, 4, device=device), torch.zeros(0, dtype=torch.int64, device=device))
+
+    @classmethod
+    def unknown(cls, device: torch.device | str = "cpu") -> Instances:
+        """One ignored instance over everything: an image of which nothing is known, and nothing taught."""
+        everything = torch.tensor([[-EVERYWHERE, -EVERYWHERE, EVERYWHERE, EVERYWHERE]], device=device)
+        label = torch.zeros(1, dtype=torch.int64, device=device)
+        return cls(everything, label, ignored=torch.ones(1, dtype=torch.bool, device=device))
 
     def scaled(self, weight: float | Tensor) -> Instances:
         """Both trust weights times ``weight`` (a number or (M,))."""

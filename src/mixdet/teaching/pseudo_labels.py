@@ -85,15 +85,15 @@ class PseudoLabels:
         Args:
             batch: the student's view, in the geometry of the teacher's or in one of its own (``reproject``).
             box_loss: whether boxes are learned from, or only what is in them.
-            skip_empty: images without a label get weight 0; otherwise they are background.
+            skip_empty: of images without a label nothing is taught, and their part of a mixed image neither; otherwise
+                they are background.
         """
         instances = reproject(self.instances, self.batch, batch)
         if not box_loss:
             instances = [found.without_box_loss() for found in instances]
-        if not skip_empty:
-            return batch.with_instances(instances)
-        some = torch.tensor([float(len(found) > 0) for found in instances], device=batch.weights.device)
-        return batch.with_instances(instances).with_weights(batch.weights * some)
+        if skip_empty:
+            instances = [found if len(found) else Instances.unknown(found.boxes.device) for found in instances]
+        return batch.with_instances(instances)
 
 
 def pseudo_label(teacher: Detector, batch: Batch, threshold: Threshold) -> PseudoLabels:
