@@ -75,6 +75,16 @@ def test_drawn_scenes() -> None:
     assert len(dataset.labels) == 0
 
 
+def test_linked_folders_are_searched_each_once(pool: Path, tmp_path: Path) -> None:
+    (tmp_path / "more" / "here").mkdir(parents=True)
+    shutil.copyfile(pool / "a.PNG", tmp_path / "more" / "here" / "z.png")
+    os.symlink(tmp_path / "more", pool / "linked")
+    os.symlink(pool, tmp_path / "more" / "circle")
+    os.symlink(pool / "deep", pool / "zdeep")
+    found = open_unlabeled(str(pool)).images
+    assert [found.name(i) for i in range(len(found))] == ["a.PNG", "b.jpg", "deep/er/c.jpeg", "linked/here/z.png"]
+
+
 def test_labelled_images_are_left_out_whatever_they_are_called(pool: Path, tmp_path: Path) -> None:
     (tmp_path / "links").mkdir()
     os.symlink(pool / "b.jpg", tmp_path / "links" / "other.jpg")

@@ -128,6 +128,20 @@ def test_two_targets_equal_background_pull_where_boxes_are_apart(detector: Faste
         assert gap < 0.25 * abs(literal.terms[name] - weighted.terms[name]), name
 
 
+def test_reg_mixes_half_of_each_view(detector: FasterRCNN, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Batch] = []
+    monkeypatch.setattr(
+        FasterRCNN, "losses", lambda self, features, b: seen.append(b) or Losses({"x": b.weights.sum()})
+    )
+    strong = replace(batch, images=batch.images + 100)
+    method = Supervised(detector, Mix(pairing="roll"), mixed_fraction=0.5, labeled_views="both")
+    method.losses(step=at(0), labeled=Views(weak=batch, strong=strong))
+    clean = seen[0].select(range(4, 8))
+    assert torch.equal(clean.images[:2], batch.images[2:])
+    assert torch.equal(clean.images[2:], strong.images[2:])
+    assert {len(ids) for ids in clean.ids} == {1}
+
+
 def test_reg_mixes_half_of_the_batch_within_itself(
     detector: FasterRCNN, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ Found = list[list[tuple[int, int]]]  # (score in hundredths, class) of the detec
 
 
 def followed(steps: Sequence[tuple[Labeled, Found]], decay: float, classes: int) -> list[float | None]:
-    """Thresholds in hundredths after some steps; None while no unlabelled image was seen.
+    """Thresholds in hundredths after some steps; None while no unlabelled image, or no label of the class, was seen.
 
     Args:
         steps: what each showed.
@@ -21,7 +21,7 @@ def followed(steps: Sequence[tuple[Labeled, Found]], decay: float, classes: int)
         labeled = [image for of_step, _ in steps for image in of_step]
         wanted = sum(label == c for image in labeled for label in image) / max(len(labeled), 1)
         images = sum(decay ** (len(steps) - 1 - t) * len(found) for t, (_, found) in enumerate(steps))
-        if images == 0:
+        if images == 0 or wanted == 0:
             chosen.append(None)
             continue
         distances = {}

@@ -151,6 +151,7 @@ def test_a_stage_is_named_in_the_key() -> None:
     words = ["stages.supervised.optim.lr=0.1", "stages.supervised.schedule.steps=50", "stages.supervised.optim.lr=0.2"]
     recipe = load_recipe("stac_small", [*words, "stages.student.labels.score_threshold=0.5"])
     first, second = stage_recipes(recipe, Path("run"))
+    assert first.seed == second.seed == recipe.seed
     assert (first.schedule.steps, first.optim.lr, first.method.name) == (50, 0.2, "supervised")
     assert second.schedule.steps == load_recipe("stac_small").schedule.steps
     labels = recipe.stages[1].labels
@@ -181,3 +182,8 @@ def test_what_no_stage_has(recipe: str, word: str, line: str) -> None:
         load_recipe(recipe, [word])
     assert line in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+def test_stages_of_another_offset_draw_otherwise() -> None:
+    recipe = load_recipe("multi_phase_small", ["seed=5", "stages.phase2.seed_offset=7"])
+    assert [stage.seed for stage in stage_recipes(recipe, Path("run"))] == [5, 1005, 12]

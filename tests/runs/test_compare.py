@@ -260,9 +260,10 @@ def test_the_digest_is_of_what_determines_the_result() -> None:
     recipe = load_recipe("lossmix_small")
     for same in ("run.out=a", "run.device=cpu", "run.log_every=7", "data.workers=3", "data.worker_start=fork"):
         assert digest(load_recipe("lossmix_small", [same])) == digest(recipe)
-    for other in ("seed=1", "method.mix=half", "data.flip=0", "optim.lr=2", "evaluation.metric=voc12"):
+    others = ("seed=1", "method.mix=half", "data.flip=0", "optim.lr=2", "evaluation.metric=voc12")
+    for other in (*others, "run.precision=bf16", "run.rollbacks=1"):
         assert digest(load_recipe("lossmix_small", [other])) != digest(recipe)
-    default = {"optim.momentum=0.9", "schedule.gamma=0.1", "data.unlabeled=null"}
+    default = {"optim.momentum=0.9", "schedule.gamma=0.1", "data.unlabeled=null", "run.precision=fp32"}
     assert all(digest(load_recipe("lossmix_small", [same])) == digest(recipe) for same in default)
     words = ["data.unlabeled=scenes:photo/train", "schedule.steps=3000"]
     teachers = [

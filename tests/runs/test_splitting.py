@@ -50,6 +50,9 @@ def test_images_to_validate_on(coco: str, tmp_path: Path, capsys: pytest.Capture
     parts += [identities(open_unlabeled(str(made.folder / "unlabeled.txt")))]
     assert sorted(chain(*parts)) == sorted(identities(open_dataset(coco)))
     same(made.labeled, open_dataset(coco).subset(labeled_subset(open_dataset(coco), count=12, seed=3)))
+    (fewer,) = split(coco, tmp_path / "fewer", count=9, val_fraction=0.25, seeds=(3,))
+    held = [identities(open_dataset(str(s.folder / "val.json"), images)) for s in (made, fewer)]
+    assert held[0] == held[1]  # with more labels the same images validate
     assert main(["split", coco, "--labeled", "75%", "--val", "25%", "--out", str(tmp_path / "all")]) == 0
     said = capsys.readouterr().out
     assert "6 to validate on, 0 unlabelled" in said

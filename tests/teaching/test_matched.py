@@ -56,7 +56,7 @@ def test_nothing_changes_before_a_step_is_over() -> None:
     for _ in range(2):
         assert threshold(detections([(80, 0), (60, 0), (90, 1)])).tolist() == [True, False, True]
     threshold.commit()
-    assert threshold(detections([(80, 0), (60, 0), (90, 1)])).tolist() == [True, True, False]
+    assert threshold(detections([(80, 0), (60, 0), (90, 1), (60, 1)])).tolist() == [True, True, True, False]
 
 
 def test_ignored_boxes_are_not_expected() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mixdet.structures import Batch, Detections, Instances
+from mixdet.structures import Batch, Detections
 from mixdet.teaching import (
     ClassThresholds,
     FallbackThreshold,

@@ -81,6 +81,9 @@ def held_out(
 ) -> NDArray[np.int64]:
     """Images to validate on, uniform without replacement among those that are not ``taken``.
 
+    They come from the end of the hash order that labelled images are drawn from the beginning of: a larger labelled
+    split of the same seed keeps them, as long as there are enough others.
+
     Args:
         dataset: N images.
         taken: positions of the labelled ones.
@@ -104,7 +107,7 @@ def held_out(
             f"{dataset.name}: {len(known)} of {len(dataset)} images are labelled ones for training, which leaves "
             f"{len(rest)}, and {wanted} are asked for to validate on; ask for fewer of either"
         )
-    return np.array(sorted(rest[:wanted]), np.int64)
+    return np.array(sorted(rest[len(rest) - wanted :]), np.int64)
 
 
 def folds_of(dataset: DetectionDataset, folds: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

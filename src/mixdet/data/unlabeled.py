@@ -72,7 +72,7 @@ def images_of_files(
     """Image files, and all image files below folders, as a data set without annotations.
 
     Args:
-        paths: files and folders; hidden files and folders are passed over, links to folders not followed.
+        paths: files and folders; hidden files and folders are passed over.
         name: of the data set.
         classes: K names, where what is found in the images will be written down.
         category_ids: their ids in files.
@@ -116,8 +116,14 @@ def passed_over(dataset: DetectionDataset, count: int, lines: Sequence[str]) -> 
 
 
 def _below(folder: Path) -> list[Path]:
-    found = []
-    for root, folders, files in os.walk(folder):
+    """Images in ``folder`` and the folders in it, linked ones too, each folder once."""
+    found, seen = [], set[str]()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()  # a link in a circle
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(root, name) for name in sorted(files) if _is_image_name(name)]
     return found

@@ -41,7 +41,8 @@ class Supervised(Method):
     Args:
         detector: the network to train (a ``Detector``).
         mix: how images are mixed; None for the plain baseline.
-        mixed_fraction: part of each shard that is mixed, within itself; the rest stays clean (LossMix-Reg: 0.5).
+        mixed_fraction: part of each shard, of each of its views, that is mixed within itself; the rest stays clean
+            (LossMix-Reg: 0.5).
         mix_until_step: mixing stops at this step (LossMix-Partial: 16,000 of 18,000); None for never.
         two_targets: eq. 6 to the letter instead of the weighted union.
         ema_decay: decay of a moving average of the student, also evaluated; None for none.
@@ -78,16 +79,17 @@ class Supervised(Method):
         batch = labeled.joined(self.labeled_views)
         if self.mix is None or (self.mix_until_step is not None and step.index >= self.mix_until_step):
             return self.student.losses(self._features(batch, step), batch)
-        count = round(self.mixed_fraction * len(batch))
-        to_mix = batch.select(range(count)) if count < len(batch) else batch
+        size = len(labeled.weak)
+        count = round(self.mixed_fraction * size)
+        to_mix = batch.select([i for i in range(len(batch)) if i % size < count]) if count < size else batch
         mixture = self.mix.draw(to_mix, to_mix, step.generator)
         sides: tuple[Batch, ...] = (
             self.mix.components(to_mix, to_mix, mixture)
             if self.two_targets
             else (self.mix.apply(to_mix, to_mix, mixture),)
         )
-        if count < len(batch):
-            sides = with_clean(sides, batch.select(range(count, len(batch))))
+        if count < size:
+            sides = with_clean(sides, batch.select([i for i in range(len(batch)) if i % size >= count]))
         features = self._features(sides[0], step)
         losses = self.student.losses(features, sides[0])
         for side in sides[1:]:

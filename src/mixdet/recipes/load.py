@@ -69,7 +69,7 @@ def _stage_recipe(recipe: Recipe, stage: StageSection, root: Path) -> Recipe:
         path = split_override(word, place).path
         if path[0] in ("run", "stages", "ensemble") or path[:2] == ("data", "test"):
             raise MixdetError(f"{place}: {word!r}: belongs to the whole run; set it outside of the stages")
-    values = recipe.model_dump(mode="json") | {"stages": [], "ensemble": []}
+    values = recipe.model_dump(mode="json") | {"stages": [], "ensemble": [], "seed": recipe.seed + stage.seed_offset}
     values["run"] |= {"out": str(root / stage.name)}
     if stage is not recipe.stages[-1] or recipe.ensemble:
         values["data"]["test"] = None

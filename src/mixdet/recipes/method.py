@@ -91,7 +91,7 @@ class SupervisedSection(MethodSection):
     mix: MixChoice | None = None
     """A preset, a section, or null for no mixing."""
     mixed_fraction: Share = 1.0
-    """Part of a batch that is mixed within itself; 0.5 is LossMix-Reg."""
+    """Part of a batch, of each view, that is mixed within itself; 0.5 is LossMix-Reg."""
     mix_until_step: Whole | None = None
     """Mixing stops at this step; LossMix-Partial."""
     two_targets: bool = False
@@ -108,8 +108,8 @@ class SupervisedSection(MethodSection):
         return self.labeled_views
 
     def mixed_labeled(self) -> Mixed | None:
-        times = VIEWS[self.labeled_views] * self.mixed_fraction
-        return None if self.mix is None else Mixed("mix", self.mix, lambda images: round(images * times))
+        views = VIEWS[self.labeled_views]
+        return None if self.mix is None else Mixed("mix", self.mix, lambda n: views * round(n * self.mixed_fraction))
 
     def changes(self) -> tuple[tuple[str, int], ...]:
         return () if self.mix_until_step is None else (("mix_until_step", self.mix_until_step),)

@@ -137,7 +137,7 @@ def _apply(tree: Tree, root: Key, override: Override) -> None:
 
 
 def _apply_to_stage(tree: Tree, root: Key, override: Override) -> None:
-    """Lay ``stages.NAME.key=value`` over that stage: at the end of its overrides, or into its ``labels``."""
+    """Lay ``stages.NAME.key=value`` over that stage: at the end of its overrides, or into a setting of its own."""
     _, name, *path = override.path
     stages = tree.values.get("stages") or []
     names = [stage.get("name") if isinstance(stage, dict) else None for stage in stages]
@@ -147,7 +147,7 @@ def _apply_to_stage(tree: Tree, root: Key, override: Override) -> None:
         word = printable(override.origin.word or "")
         raise MixdetError(f"{override.origin.place}: {word}: no stage of the recipe is called {name!r}; {fix}")
     stage, place = stages[names.index(name)], ("stages", str(names.index(name)))
-    if path[0] == "labels":
+    if path[0] in ("labels", "seed_offset"):
         key, own = (root.child("stages") or Key()).element(), Tree(stage, place=tree.place)
         _apply(own, key, override._replace(path=tuple(path)))
         tree.origins = {p: o for p, o in tree.origins.items() if p[: len(path) + 2] != (*place, *path)}

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mixdet.recipes.section import Section, Share, Text, Unit
+from mixdet.recipes.section import Section, Share, Text, Unit, Whole
 
 
 class LabelsSection(Section):
@@ -31,5 +31,7 @@ class StageSection(Section):
     """Name of its folder within the run's."""
     overrides: tuple[Text, ...] = ()
     """``key=value`` words, laid over the recipe."""
+    seed_offset: Whole = 0
+    """Added to the run's seed: stages of another offset begin with other heads and draw otherwise."""
     labels: LabelsSection | None = None
     """How data.unlabeled is labelled before; null for not."""

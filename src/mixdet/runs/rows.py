@@ -24,6 +24,7 @@ from mixdet.runs.results import Entry, Result, read_results
 from mixdet.training.spawn import spawn
 
 PROCESSES = ("workers", "worker_start")  # of data: who reads it, which changes no result
+NUMERICS = ("precision", "rollbacks")  # of run: what changes results
 
 
 def run_rows(
@@ -77,13 +78,15 @@ def run_rows(
 
 
 def digest(recipe: Recipe) -> str:
-    """What tells one result from another: everything in the recipe but where and how it is run.
+    """What tells one result from another: everything in the recipe but where it is run, and by how many processes.
 
     Keys at their defaults do not count, so that a result stays known when a later release has more keys.
     """
     content = recipe.stated()
     content["data"] = {key: value for key, value in content.get("data", {}).items() if key not in PROCESSES}
-    content.pop("run", None)
+    content["run"] = {key: value for key, value in content.get("run", {}).items() if key in NUMERICS}
+    if not content["run"]:
+        del content["run"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -25,7 +25,7 @@ class MatchedThresholds(nn.Module):
 
     Args:
         num_classes: K.
-        start: threshold of all classes until the first step is counted.
+        start: threshold of a class until a labelled image has shown it.
         decay: of what was found, a step: at 0.99 some hundred steps count.
     """
 
@@ -67,7 +67,8 @@ class MatchedThresholds(nn.Module):
             total.mul_(decay).add_(new)
         wanted = self.labeled_boxes / self.labeled_images.clamp(min=1)
         solved = nearest_thresholds(self.found, self.images, wanted).to(self.scores)
-        self.scores.copy_(torch.where(self.images > 0, solved, self.scores))
+        known = (self.images > 0) & (self.labeled_boxes > 0)  # a class that no label has shown yet keeps its start
+        self.scores.copy_(torch.where(known, solved, self.scores))
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
