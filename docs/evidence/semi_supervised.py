@@ -57,7 +57,7 @@ BATCHES = (  # rows, where a study has them, most wanted first
     ("supervised_strong", "mum_strong", "unbiased_teacher_strong", "unbiased_teacher_strong_0.5"),
     ("mum_w1_strong", "unbiased_teacher_w1_strong", "unbiased_teacher_w1_strong_0.5"),
     ("stac_strong", "stac_strong_0.5", "stac_w2_strong", "stac_w2_strong_0.5"),
-    ("unbiased_teacher_w1_0.5", "unbiased_teacher_w0.25", "mum_w1_strong_matched"),
+    ("unbiased_teacher_w1_0.5", "unbiased_teacher_w0.25", "mum_2_tiles", "mum_w1_strong_matched"),
 )
 SOME = {  # rows that are run with these seeds only
     **dict.fromkeys(("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix", "supervised_weak"), (0, 1, 2)),
@@ -67,6 +67,7 @@ SOME = {  # rows that are run with these seeds only
     **dict.fromkeys(("stac_w2", "stac_w2_strong", "stac_w2_strong_0.5"), (0,)),
     **dict.fromkeys(("unbiased_teacher_w1_0.5", "mum_w1_no_patches", "mum_w1_strong_matched"), (0,)),
     "unbiased_teacher_w0.25": (0,),
+    "mum_2_tiles": (0,),
     "mum_w1_skip_empty": (0, 2),
     "mum_w1_boxes": (2,),
 }
