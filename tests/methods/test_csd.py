@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixdet.detectors import PRESETS, FasterRCNN, build_backbone
+from mixdet.detectors import PRESETS, FasterRCNN, ProposalLimit, build_backbone
+from mixdet.detectors.rpn import RPNOutputs
 from mixdet.methods import CSD
 from mixdet.methods.csd import consistency_losses, mirror, ramp
 from mixdet.structures import Batch, Instances, Losses, Regions, Step, Views, keyed_generator, supervise
@@ -101,6 +102,40 @@ def test_labelled_and_consistency_losses(detector: FasterRCNN) -> None:
     assert list(method.detectors()) == ["student"]
     pointers = [value.data_ptr() for value in method.state_dict().values() if value.numel()]
     assert len(set(pointers)) == len(pointers)  # nothing is registered, and saved, twice
+
+
+def test_a_step_is_the_algorithm_line_by_line(detector: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps 2 to 7, image by image, from the detector's own parts; regions chosen here, off centre."""
+    method = CSD(detector, consistency_weight=2.0)
+    images = torch.cat([LABELED.weak.images, UNLABELED.weak.images])
+    boxes = torch.tensor([[4.0, 8, 50, 60], [70, 20, 120, 90], [30, 2, 40, 80], [90, 40, 127, 60]])
+    regions = Regions(boxes, torch.arange(4), 4)
+    own = FasterRCNN.propose
+
+    def propose(self: FasterRCNN, outputs: RPNOutputs, batch: Batch, limit: ProposalLimit | None = None) -> Regions:
+        return regions if limit is method.limit else own(self, outputs, batch, limit)
+
+    monkeypatch.setattr(FasterRCNN, "propose", propose)
+    found = losses_of(method, 50)
+    pairs = []
+    for k in range(4):
+        sides = []
+        for image, x1, x2 in (
+            (images[k], boxes[k, 0], boxes[k, 2]),
+            (images[k].flip(-1), 128 - boxes[k, 2], 128 - boxes[k, 0]),
+        ):
+            box = torch.stack([x1, boxes[k, 1], x2, boxes[k, 3]])[None]
+            features = detector.features(image[None])
+            region = Regions(box, torch.tensor([0]), 1)
+            sides.append(detector.region_outputs(detector.region_features(features, region)))
+        pairs.append(sides)
+    (logits, deltas), (logits_m, deltas_m) = (
+        [torch.cat([pair[side][part] for pair in pairs]) for part in (0, 1)] for side in (0, 1)
+    )
+    expected = consistency_losses(logits, deltas, logits_m, deltas_m)
+    assert all(float(value.detach()) > 0 for value in expected.terms.values())
+    for name, value in expected.terms.items():
+        torch.testing.assert_close(found.terms[f"csd/{name}"], 2 * value, rtol=1e-3, atol=1e-7)
 
 
 def test_heads_that_know_no_left_and_right_are_consistent(detector: FasterRCNN) -> None:

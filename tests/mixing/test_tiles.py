@@ -41,6 +41,14 @@ def test_unmixing_is_the_inverse_at_every_level(b: int, h: int, w: int, group: i
         assert torch.equal(mix_tiles(unmix_tiles(level, tiles), tiles), level)
 
 
+def test_a_group_of_twelve_on_a_large_canvas() -> None:
+    """MUM's largest group (Table 3), with a short last one."""
+    tiles = draw_tiles((14, 3, 800, 1344), 12, 16, seeded(0))
+    level = numbered(14, 100, 168)
+    assert not torch.equal(mix_tiles(level, tiles), level)
+    assert torch.equal(unmix_tiles(mix_tiles(level, tiles), tiles), level)
+
+
 @given(batches, sides, sides, groups, counts, seeds)
 def test_p6_of_unmixed_p5_is_p6_of_the_plain_canvas(b: int, h: int, w: int, group: int, num: int, seed: int) -> None:
     tiles = draw_tiles((b, 3, h, w), group, num, seeded(seed))

@@ -167,6 +167,10 @@ def test_remarks_tell_what_is_probably_not_meant() -> None:
     assert "data.val=null" in remarks(load_recipe("lossmix_small", ["data.val=null"]))[0]
     assert "lags by some 2500 steps" in remarks(load_recipe("mum_small", ["method.decay.value=0.9996"]))[0]
     assert "ends within the ramp" in remarks(load_recipe("mum_coco", ["schedule.steps=1500"]))[-1]
+    assert (
+        "5 cells of 32, and is cut into 5 tiles" in remarks(load_recipe("mum_small", ["method.tiles.num_tiles=8"]))[0]
+    )
+    assert remarks(load_recipe("mum_small", ["method.tiles={num_tiles: 8, mode: reference}"])) == []
     assert "published with focal" in remarks(load_recipe("mum_small", ["detector.roi_cls_loss=cross_entropy"]))[0]
 
 

@@ -85,7 +85,7 @@ UNBIASED_TEACHER = replace(DETECTRON2, rpn_positive_fraction=0.25)
 """That of Unbiased Teacher's and MUM's code."""
 
 INSTANT_TEACHING = replace(DETECTRON2, roi_samples=64, score_threshold=0.001)
-"""Instant Teaching's few proposals, and its low threshold, which alone is worth about a point of AP."""
+"""Instant Teaching's few sampled regions, and its low threshold, which alone is worth about a point of AP."""
 
 TINY = Preset(
     fpn_channels=64,

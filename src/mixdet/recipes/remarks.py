@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from mixdet.recipes.recipe import Recipe
 
 
+CELL = 32  # pixels: aligned borders of tiles lie on its multiples
+
+
 def remarks(recipe: Recipe) -> list[str]:
     """Settings that are allowed and probably not meant, a line each."""
     return [*_of_schedule(recipe), *_of_teacher(recipe), *_of_sections(recipe)]
@@ -26,6 +29,12 @@ def _of_sections(recipe: Recipe) -> Iterator[str]:
     tiles = method.mixed_tiles()
     if tiles is not None and (images := tiled_images(recipe)) < tiles.group_size:
         yield f"method.tiles.group_size={tiles.group_size}: a shard has {images} images, and they are one group"
+    cells = -(-min(data.short_sides) // CELL)
+    if tiles is not None and tiles.mode == "aligned" and tiles.num_tiles > cells:
+        yield (
+            f"method.tiles.num_tiles={tiles.num_tiles}: a side of {min(data.short_sides)} pixels is {cells} cells of "
+            f"{CELL}, and is cut into {cells} tiles"
+        )
     if method.focal and detector.roi_cls_loss != "focal":
         yield (
             f"detector.roi_cls_loss={detector.roi_cls_loss}: method.name={method.name} was published with focal, and "
