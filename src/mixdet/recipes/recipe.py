@@ -231,7 +231,7 @@ class RunSection(Section):
     baseline: bool = False
     """Also train without the unlabelled images, from the end of the burn-in on, in a process of its own."""
     rollbacks: Whole = 0
-    """Times that a loss which is not finite takes the run back to its last checkpoint, at half the learning rate."""
+    """Times that a loss which is not finite takes the run back to a checkpoint, at half the learning rate."""
     log_every: Count = 10
     """Steps between two lines of metrics."""
     checkpoint_every: Count = 100

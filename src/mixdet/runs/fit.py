@@ -25,7 +25,7 @@ from mixdet.runs.outputs import Outputs
 from mixdet.runs.signals import StopRequest
 from mixdet.runs.streams import open_stream
 from mixdet.structures import as_module, keyed_seed
-from mixdet.training.checkpoint import latest_checkpoint, save_checkpoint
+from mixdet.training.checkpoint import latest_checkpoint, previous_checkpoint, save_checkpoint
 from mixdet.training.distributed import World
 from mixdet.training.loop import AfterStep, StepReport, train
 from mixdet.training.optim import build_optimizer, scaled_lr
@@ -120,7 +120,7 @@ class Run:
             method, optim.name, lr=lr, momentum=optim.momentum, weight_decay=optim.weight_decay
         )
         self.best: dict[str, dict[str, Any]] = {}
-        self.rollbacks = 0
+        self.rollbacks, self.returned = 0, -1
         self.evaluated: tuple[int, dict[str, Evaluation]] = (-1, {})
         self.start, complaints, state = (0, [], None) if resume is None else self._restore(resume)
         metrics = None if folder is None else folder.metrics
@@ -143,6 +143,8 @@ class Run:
         for line, style in introduction(self.recipe, self.data, self.world, root, self.start):
             self.journal.say(line, style)
         with StopRequest(self.world) as stop, self.journal:
+            if self.start == 0 and self.recipe.run.rollbacks:
+                self._checkpoint(0)  # somewhere to go back to within the first steps
             self._reached(self.start)
 
             def after_step(report: StepReport) -> None:
@@ -187,21 +189,25 @@ class Run:
     def _roll_back(self, fault: NotFinite) -> None:
         """Lay the last checkpoint onto the run and go slower, or give up.
 
-        The checkpoint is written again with the halved rate and the count, which a run that goes on keeps.
+        The one before it, where the run came from the last one and failed again before another: what is wrong may be
+        in it. The checkpoint is written again with the halved rate and the count, which a run that goes on keeps.
         """
         folder = self.folder
         if folder is None or self.rollbacks >= self.recipe.run.rollbacks or not any(folder.checkpoints.glob("step-*")):
             raise fault
         checkpoint, _ = latest_checkpoint(folder.checkpoints)
+        if checkpoint.step == self.returned:
+            checkpoint = previous_checkpoint(folder.checkpoints, checkpoint)
         checkpoint.restore(self.method, self.optimizer)
-        for group in self.optimizer.param_groups:
-            group["base_lr"] *= SLOWER
-        self.start = checkpoint.step  # the best weights stay: they are on disk, and as good as they were
         self.rollbacks += 1
+        for group in self.optimizer.param_groups:
+            group["base_lr"] *= SLOWER ** (self.rollbacks - checkpoint.notes["rollbacks"])
+        self.start = self.returned = checkpoint.step  # best weights stay: they are on disk, and as good as they were
         self.journal.back_to(self.start, checkpoint.notes["journal"])
         self._checkpoint(self.start)
         self.journal.alarm(
-            self.start, f"{fault}: back at step {self.start}, from here on at {SLOWER:g} of the learning rate"
+            self.start,
+            f"{fault}: back at step {self.start}, from here on at {SLOWER**self.rollbacks:g} of the learning rate",
         )
 
     def _restore(self, resume: RunFolder) -> tuple[int, list[str], dict[str, Any]]:

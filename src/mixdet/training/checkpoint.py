@@ -6,6 +6,7 @@ optimizer moments and numbers, and no random state.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def save_checkpoint(
             else:
                 moments.setdefault(str(index), {})[name] = value
     header = {"step": step, "notes": notes, "groups": state["param_groups"], "moments": moments}
-    path = folder / f"step-{step:08d}.safetensors"
+    path = folder / f"{_stem(step)}.safetensors"
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomically(path, lambda file: save_file(plain, file, {"mixdet": json.dumps(header)}))
     for old in [*_newest_first(folder)[KEPT:], *folder.glob(".step-*.tmp")]:
@@ -111,6 +112,23 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
             complaints.append(str(fault))
     reason = f" ({complaints[0]})" if complaints else ""
     raise MixdetError(f"{folder}: no checkpoint to resume from{reason}; start again with mixdet train")
+
+
+def previous_checkpoint(folder: Path, last: Checkpoint) -> Checkpoint:
+    """The newest whole checkpoint before ``last``, all after it removed; ``last`` itself where there is none."""
+    for path in _newest_first(folder):
+        if path.stem < _stem(last.step):
+            with contextlib.suppress(MixdetError):
+                found = load_checkpoint(path)
+                for newer in _newest_first(folder):
+                    if newer.stem > path.stem:
+                        newer.unlink()
+                return found
+    return last
+
+
+def _stem(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _newest_first(folder: Path) -> list[Path]:
