@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
-import io
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from mixdet.data import open_dataset
 from mixdet.data.overlap import left_out, overlap
 from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
+from mixdet.runs.commands import train
+from recipes_for_tests import quick_recipe
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 30)) -> Path:
@@ -107,25 +109,52 @@ def test_labelled_images_are_left_out_whatever_they_are_called(pool: Path, tmp_p
     assert len(left_out(all_scenes, open_dataset("scenes:photo/val,count=6,size=64"))) == 6
 
 
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """Every file that Python opens, by whatever way: ``open``, ``os.open``, a library's."""
+    names: list[str] = []
+    watching = True
+
+    def note(event: str, details: tuple[Any, ...]) -> None:
+        if watching and event == "open" and isinstance(details[0], str | os.PathLike):
+            names.append(os.fspath(details[0]))
+
+    sys.addaudithook(note)  # there is no taking it off
+    yield names
+    watching = False
+
+
+ALLOWED = (".jpg", ".png", ".jpeg", "unlabeled.txt")
+
+
 @pytest.mark.parametrize("listed", [False, True])
-def test_no_annotation_can_be_opened(listed: bool, pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With every way to open anything but images closed, reading and decoding go on: of a folder, and of a list."""
+def test_no_annotation_can_be_opened(listed: bool, pool: Path, opened: list[str]) -> None:
+    """Reading and decoding open images and the list, and nothing beside them."""
     (pool / "labeled.json").write_text("as mixdet split writes it, beside the list")
     (pool / "unlabeled.txt").write_text("a.PNG\nb.jpg\ndeep/er/c.jpeg\n")
-    opened: list[str] = []
-    real = io.open
-
-    def guarded(file: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(file, str | os.PathLike) and str(file).startswith(str(pool)):
-            opened.append(str(file))
-            assert str(file).lower().endswith((".jpg", ".png", ".jpeg", "unlabeled.txt")), f"opened {file}"
-        return real(file, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "open", guarded)
-    monkeypatch.setattr(io, "open", guarded)
+    opened.clear()
     dataset = open_unlabeled(str(pool / "unlabeled.txt" if listed else pool))
     assert [dataset.image(i).shape[0] for i in range(len(dataset))] == [3, 3, 3]
-    assert opened
+    of_pool = [name for name in opened if name.startswith(str(pool))]
+    assert len(of_pool) >= 3 + listed
+    assert all(name.lower().endswith(ALLOWED) for name in of_pool)
+
+
+def test_a_run_opens_no_annotation_of_its_pool(tmp_path: Path, opened: list[str]) -> None:
+    """The same from a recipe to the end of a run, which a file that cannot be parsed would end, too."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in "abcd":
+        Image.new("RGB", (96, 64), "grey").save(photos / f"{name}.jpg")
+        (photos / f"{name}.xml").write_text("no XML")
+    for name in ("annotations.json", "_annotations.coco.json", "instances_train.json"):
+        (photos / name).write_text("no JSON")
+    opened.clear()
+    method = "method={name: unbiased_teacher, labeled_views: strong, decay: {burn_in_steps: 0}}"
+    words = (f"data.unlabeled={photos}", method, "schedule.steps=1", "evaluation.visualize=0")
+    assert train(quick_recipe(tmp_path / "run", *words)).step == 1
+    of_pool = {os.path.basename(name) for name in opened if name.startswith(str(photos))}
+    assert of_pool == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
 
 
 @pytest.mark.parametrize(
