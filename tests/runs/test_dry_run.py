@@ -208,12 +208,34 @@ def test_a_teacher_begins_after_its_burn_in(name: str, preset: str | None, tempo
     assert run.evaluation is not None
 
 
-def test_each_stage_is_run(temporary: Path) -> None:
-    words = ["detector.body=tiny", "detector.weights=none", "detector.frozen_stages=0"]
-    runs = dry_runs([("stac", load_recipe("stac_small", words))], Console(quiet=True))
-    assert [run.name for run in runs] == ["stac, stage supervised", "stac, stage student"]
-    assert [run.phases for run in runs] == [("plain", "plain"), ("taught", "taught")]
-    assert "data.unlabeled.labels=" in runs[1].replaced
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [
+        ("supervised", "plain"),
+        ("csd", "taught"),
+        ("instant_teaching", "taught"),
+        ("mum_coco", "taught"),
+        ("mum_coco_additional", "taught"),
+    ],
+)
+def test_recipes_without_a_burn_in(name: str, phase: str, temporary: Path) -> None:
+    words = ["detector.body=tiny", "detector.weights=none", "detector.frozen_stages=0", "detector.preset=tiny"]
+    run = dry_run(name, load_recipe(name, words))
+    assert set(run.phases) == {phase}
+    assert all(0 < loss < 50 for loss in run.losses)
+    assert run.evaluation is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [("stac", ["supervised", "student"]), ("multi_phase", ["phase0", "phase1", "phase2"])],
+)
+def test_each_stage_is_run(name: str, stages: list[str], temporary: Path) -> None:
+    words = ["detector.body=tiny", "detector.weights=none", "detector.frozen_stages=0", "detector.preset=tiny"]
+    runs = dry_runs([(name, load_recipe(name, words))], Console(quiet=True))
+    assert [run.name for run in runs] == [f"{name}, stage {stage}" for stage in stages]
+    assert [set(run.phases) for run in runs] == [{"plain"}, *[{"taught"}] * len(stages[1:])]
+    assert all("data.unlabeled.labels=" in run.replaced for run in runs[1:])
 
 
 def test_the_unlabelled_batch_becomes_small_too(temporary: Path, tmp_path: Path) -> None:
