@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance, ImageOps
 
 from mixdet.data.rand_augment import (
     COLOURS,
@@ -138,6 +141,34 @@ def test_the_distribution() -> None:
     assert sides.max() <= round(0.2 * WIDTH)
     assert (many.squares[:, :, 2] <= WIDTH).all()
     assert (many.squares[:, :, 3] <= HEIGHT).all()
+
+
+def by_pillow(image: Image.Image, operation: str, level: int) -> Image.Image:
+    """The operation on the scale of torchvision's RandAugment of ten magnitudes, by Pillow."""
+    signed, size = 0.9 * level / 10, abs(level) / 10
+    changes: dict[str, Callable[[], Image.Image]] = {
+        "identity": lambda: image,
+        "autocontrast": lambda: ImageOps.autocontrast(image),
+        "equalize": lambda: ImageOps.equalize(image),
+        "solarize": lambda: ImageOps.solarize(image, math.ceil(255 * (1 - size) - 1e-6)),
+        "posterize": lambda: ImageOps.posterize(image, 8 - round(4 * size)),
+        "color": lambda: ImageEnhance.Color(image).enhance(1 + signed),
+        "contrast": lambda: ImageEnhance.Contrast(image).enhance(1 + signed),
+        "brightness": lambda: ImageEnhance.Brightness(image).enhance(1 + signed),
+        "sharpness": lambda: ImageEnhance.Sharpness(image).enhance(1 + signed),
+    }
+    return changes[operation]()
+
+
+@pytest.mark.parametrize("operation", COLOURS)
+@pytest.mark.parametrize("level", [-9, -4, 3, 9])
+def test_colours_are_pillows(operation: str, level: int) -> None:
+    octets = torch.randint(30, 220, (3, 20, 30), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    octets[:, 0] = torch.arange(30, dtype=torch.uint8)
+    pillow = by_pillow(Image.fromarray(octets.permute(1, 2, 0).numpy()), operation, level)
+    expected = torch.from_numpy(np.array(pillow)).permute(2, 0, 1).float()
+    found = 255 * change_colour(octets.float() / 255, operation, level)
+    assert (found - expected).abs().max() <= 2
 
 
 @pytest.mark.parametrize("operation", COLOURS)
