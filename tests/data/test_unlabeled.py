@@ -83,6 +83,7 @@ def test_linked_folders_are_searched_each_once(pool: Path, tmp_path: Path) -> No
     os.symlink(tmp_path / "more", pool / "linked")
     os.symlink(pool, tmp_path / "more" / "circle")
     os.symlink(pool / "deep", pool / "zdeep")
+    os.symlink(tmp_path, pool / "up")
     found = open_unlabeled(str(pool)).images
     assert [found.name(i) for i in range(len(found))] == ["a.PNG", "b.jpg", "deep/er/c.jpeg", "linked/here/z.png"]
 
@@ -111,7 +112,7 @@ def test_labelled_images_are_left_out_whatever_they_are_called(pool: Path, tmp_p
 
 @pytest.fixture
 def opened() -> Iterator[list[str]]:
-    """Every file that Python opens, by whatever way: ``open``, ``os.open``, a library's."""
+    """Every file that Python opens, by ``open`` or ``os.open``, also within libraries written in Python."""
     names: list[str] = []
     watching = True
 

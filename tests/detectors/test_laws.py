@@ -12,7 +12,6 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from mixdet.detectors import PRESETS, FasterRCNN, TwoHeadRCNN, build_backbone, focal_loss
-from mixdet.mixing import Fixed, Mix
 from mixdet.structures import Batch, Instances, Losses, Regions, Staged, TwoStage, supervise
 
 SIZES = [(96, 125), (120, 90), (64, 64)]
@@ -160,37 +159,6 @@ def test_losses_are_linear_in_image_weights(
         expected = sum(w * u.terms[name] for w, u in zip(weights, unit, strict=True))
         torch.testing.assert_close(mixed.terms[name], expected, rtol=1e-5, atol=1e-7)
     assert all(mixed.terms[name] > 0 for name in TERMS)
-
-
-@pytest.mark.parametrize("preset", ["torchvision", "detectron2", "tiny", "two_heads"])
-def test_an_unknown_image_teaches_nothing(preset: str, images: list[Tensor], labels: list[Instances]) -> None:
-    """Image by image what weight 0 does; the others count as ever."""
-    detector = small_detector(preset)
-    batch = make_batch(detector, images, labels)
-    unknown = losses_of(detector, batch.with_instances([Instances.unknown(), *labels[1:]]))
-    silent = [Instances.empty(), *labels[1:]]
-    weightless = losses_of(detector, batch.with_instances(silent).with_weights(torch.tensor([0.0, 1.0, 1.0])))
-    for name in TERMS:
-        torch.testing.assert_close(unknown.terms[name], weightless.terms[name], rtol=0, atol=0)
-    assert all(unknown.terms[name] > 0 for name in TERMS)
-
-
-@pytest.mark.parametrize("preset", ["torchvision", "detectron2", "tiny", "two_heads"])
-def test_an_unknown_image_takes_its_share_out_of_a_mixed_one(
-    preset: str, images: list[Tensor], labels: list[Instances]
-) -> None:
-    """Eq. 14 where one side is skipped: the loss of the other side, times its share, background included."""
-    detector = small_detector(preset)
-    batch = make_batch(detector, images, [labels[0], Instances.unknown(), labels[1]])
-    mix = Mix(lam=Fixed(0.3), pairing="roll")
-    mixture = mix.draw(batch, batch, torch.Generator().manual_seed(0))
-    for mixed, side, share in ((0, 0, 0.3), (1, 1, 0.7)):  # known with unknown, unknown with known
-        one = mix.apply(batch, batch, mixture).select([mixed])
-        alone = mix.components(batch, batch, mixture)[side].select([mixed]).with_weights(torch.ones(1))
-        found, expected = losses_of(detector, one), losses_of(detector, alone)
-        for name in TERMS:
-            torch.testing.assert_close(found.terms[name], share * expected.terms[name], rtol=1e-5, atol=1e-7)
-            assert found.terms[name] > 0
 
 
 @pytest.mark.parametrize("preset", ["torchvision", "detectron2", "tiny", "two_heads"])

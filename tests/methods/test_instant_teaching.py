@@ -103,6 +103,15 @@ def test_images_without_labels_are_background_or_left_out(
     assert all(skipped.terms[f"unsup/{term}"] == 0 for term in TERMS)
 
 
+def test_skipped_images_are_not_mixed() -> None:
+    taught = UNLABELED.strong.with_instances([Instances.unknown()] * 4)
+    some = [True, False, True, False]
+    for seed in range(5):
+        mixed = mixed_with_labeled(taught, LABELED.weak, keyed_generator(seed), 1.0, some)
+        assert [len(ids) for ids in mixed.ids] == [2, 1, 2, 1]
+        assert all(torch.equal(mixed.images[i], taught.images[i]) for i in (1, 3))
+
+
 def test_half_of_the_images_are_mixed_half_of_them_blended_and_half_split() -> None:
     """With labelled images, pixel by pixel as the equations say; the rest stay as they are."""
     taught = UNLABELED.strong.with_instances([Instances(torch.tensor([[1.0, 2, 9, 9]]), torch.tensor([1]))] * 4)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from torch import Tensor
 from mixdet.cli.train import report
 from mixdet.errors import MixdetError
 from mixdet.runs import commands
-from mixdet.runs.baseline import Gain
+from mixdet.runs.baseline import Gain, end_with
 from mixdet.runs.fit import FitResult
 from mixdet.training.checkpoint import latest_checkpoint
 from mixdet.training.weights import read_card
@@ -73,6 +76,30 @@ def test_the_baseline_is_supervised_training_from_the_start(tmp_path: Path, monk
     assert min(best) >= 1  # the baseline chooses among the shared steps too
     lines = (tmp_path / "run" / "baseline" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines if "loss" in line] == [3, 4, 5]
+
+
+def test_a_baseline_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    recipe = quick_recipe(tmp_path / "run", POOL, MUM, "schedule.steps=3", "run.baseline=true")
+    with pytest.raises(
+        MixdetError, match=r"baseline: the baseline ended with code 1; its words are in .*log\.txt; go on"
+    ):
+        commands.train(recipe)
+    assert (tmp_path / "run" / "baseline" / "log.txt").is_file()
+
+
+def test_a_baseline_ends_with_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However that ends: the system closes what it held open."""
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *args: told.append(args))
+    here, there = os.pipe()
+    waiting = threading.Thread(target=end_with, args=(here,))
+    waiting.start()
+    assert told == []
+    os.close(there)
+    waiting.join()
+    os.close(here)
+    assert told == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_what_is_said_of_the_gain() -> None:

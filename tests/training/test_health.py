@@ -87,8 +87,9 @@ def test_no_pseudo_boxes_is_said_once_and_again_after_it_was_over() -> None:
         "method.score_threshold, or raise method.decay.burn_in_steps so that it learns from labels first"
     ]
     assert watch.alarms(100, values(2.0, 0.5)) == []
-    again = {step: [a for a in watch.alarms(step, values(0.0, 0.0)) if a.startswith("no ")] for step in (110, 120, 130)}
-    assert [bool(alarms) for alarms in again.values()] == [False, False, True]
+    assert [watch.alarms(step, values(0.0, 0.0)) for step in range(110, 200, 10)] == [[]] * 9  # once is not over
+    assert [watch.alarms(step, values(2.0, 0.5)) for step in (200, 210, 220, 230)] == [[]] * 4
+    assert [bool(watch.alarms(step, values(0.0, 0.0))) for step in (240, 250, 260)] == [False, False, True]
 
 
 def test_far_fewer_boxes_than_labelled_ones() -> None:
@@ -105,9 +106,9 @@ def test_far_fewer_boxes_than_labelled_ones() -> None:
 @pytest.mark.parametrize("every", [2, 4, 7])
 def test_one_good_step_does_not_end_a_bad_state(every: int) -> None:
     """Boxes now and then, hardly any on average; or calm now and then, and far too many on average."""
-    few, many = health(), health()
-    steps = range(10, 400, 10)
-    said = [a for k, step in enumerate(steps) for a in few.alarms(step, values(*((0.1, 0.1) if k % every else (0, 0))))]
+    few, many, none = health(), health(), health()
+    steps = range(10, 1000, 10)
+    said = [a for k, step in enumerate(steps) for a in few.alarms(step, values(0.2, 2.5 if k % 10 == 9 else 0.1))]
     assert len(said) == 1
     assert " labelled ones, for 80 steps: what is not found " in said[0]
     said = [
@@ -115,13 +116,17 @@ def test_one_good_step_does_not_end_a_bad_state(every: int) -> None:
     ]
     assert len(said) == 1
     assert "finds too much" in said[0]
+    said = [
+        a for k, step in enumerate(steps) for a in none.alarms(step, values(*((0.0, 0.0) if k % 7 else (0.02, 0.02))))
+    ]
+    assert [a[:15] for a in said] == ["no pseudo boxes"]
 
 
 def test_a_state_that_was_over_is_said_again_only_after_its_time() -> None:
     watch = health()
     assert sum(len(watch.alarms(step, values(9.0, 1.0))) for step in range(10, 60, 10)) == 1
-    assert watch.alarms(60, values(0.0, 0.1)) == []  # over
-    assert [bool(watch.alarms(step, values(30.0, 9.0))) for step in (70, 80, 90)] == [False, True, False]
+    assert [watch.alarms(step, values(0.5, 0.1)) for step in (60, 70, 80, 90)] == [[]] * 4  # over at 80
+    assert [bool(watch.alarms(step, values(30.0, 9.0))) for step in (100, 110, 120)] == [True, False, False]
 
 
 def test_what_a_run_that_goes_on_was_in_the_middle_of() -> None:

@@ -82,7 +82,7 @@ def held_out(
     """Images to validate on, uniform without replacement among those that are not ``taken``.
 
     They come from the end of the hash order that labelled images are drawn from the beginning of: a larger labelled
-    split of the same seed keeps them, as long as there are enough others.
+    split of the same seed, drawn by the rule "cover", keeps them, as long as there are enough others.
 
     Args:
         dataset: N images.

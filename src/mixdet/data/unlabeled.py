@@ -116,12 +116,13 @@ def passed_over(dataset: DetectionDataset, count: int, lines: Sequence[str]) -> 
 
 
 def _below(folder: Path) -> list[Path]:
-    """Images in ``folder`` and the folders in it, linked ones too, each folder once."""
-    found, seen = [], set[str]()
+    """Images in ``folder`` and the folders in it, linked ones too, each folder once; no link leads out upwards."""
+    above = Path(os.path.realpath(folder)).parents
+    found, seen = [], {str(parent) for parent in above}
     for root, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:
-            folders.clear()  # a link in a circle
+            folders.clear()  # a link in a circle, or to a folder around this one
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -30,7 +30,7 @@ Deviations from the authors' code:
 - Boxes keep their class in 3b and 3d; another's mean score would be a half at most.
 - The second student has the first one's body and FPN, and heads of its own.
 - The paper's figure has a mosaic of four images, the code a split of two.
-- ``skip_empty`` leaves unlabelled images without a label out; they are background otherwise.
+- ``skip_empty`` leaves unlabelled images without a label out, unmixed; they are background otherwise.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class InstantTeaching(Method):
         for student, pseudo, view, which in zip(students, labels, STRONG, ("", "2"), strict=False):
             sup = supervise(student, labeled.weak).prefixed(f"sup{which}")
             taught = pseudo.on(unlabeled[view], skip_empty=self.skip_empty)
-            taught = mixed_with_labeled(taught, labeled.weak, step.generator, self.mix_p)
+            some = [len(found) > 0 or not self.skip_empty for found in pseudo.instances]
+            taught = mixed_with_labeled(taught, labeled.weak, step.generator, self.mix_p, some)
             unsup = supervise(student, taught).prefixed(f"unsup{which}")
             notes = {f"{name}{which}": value for name, value in pseudo.notes.items()}
             losses = losses + (sup + self.unsup_weight * unsup).noted(**notes)
@@ -113,15 +114,26 @@ class InstantTeaching(Method):
         return students if self.student2 is None else {**students, "student2": self.student2}
 
 
-def mixed_with_labeled(taught: Batch, known: Batch, generator: torch.Generator, mix_p: float) -> Batch:
-    """Step 4: unlabelled images, with labels, mixed with labelled ones; one that is not chosen stays as it is."""
+def mixed_with_labeled(
+    taught: Batch, known: Batch, generator: torch.Generator, mix_p: float, some: Sequence[bool] | None = None
+) -> Batch:
+    """Step 4: unlabelled images, with labels, mixed with labelled ones; one that is not chosen stays as it is.
+
+    Args:
+        taught: B unlabelled images with their labels.
+        known: labelled images, from which partners are drawn.
+        generator: CPU generator.
+        mix_p: chance that an image is mixed.
+        some: (B,) those that may be mixed: an image that is skipped stays skipped. None for all.
+    """
     count = len(taught)
+    may = torch.ones(count, dtype=torch.bool) if some is None else torch.tensor(some)
     partners = known.select(torch.randint(len(known), (count,), generator=generator))
     draw = torch.rand(count, generator=generator) / mix_p if mix_p else torch.ones(count)
     mixture = MIXUP.draw(taught, partners, generator)
-    blended = MIXUP.apply(taught, partners, replace(mixture, mixed=draw < 0.5))
+    blended = MIXUP.apply(taught, partners, replace(mixture, mixed=may & (draw < 0.5)))
     cuts = halves(count, generator)
-    return SPLIT.apply(blended, partners, replace(mixture, mixed=(draw >= 0.5) & (draw < 1), cuts=cuts))
+    return SPLIT.apply(blended, partners, replace(mixture, mixed=may & (draw >= 0.5) & (draw < 1), cuts=cuts))
 
 
 def halves(count: int, generator: torch.Generator) -> Tensor:

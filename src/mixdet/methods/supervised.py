@@ -81,15 +81,15 @@ class Supervised(Method):
             return self.student.losses(self._features(batch, step), batch)
         size = len(labeled.weak)
         count = round(self.mixed_fraction * size)
-        to_mix = batch.select([i for i in range(len(batch)) if i % size < count]) if count < size else batch
+        to_mix, clean = of_each_view(batch, size, count)
         mixture = self.mix.draw(to_mix, to_mix, step.generator)
         sides: tuple[Batch, ...] = (
             self.mix.components(to_mix, to_mix, mixture)
             if self.two_targets
             else (self.mix.apply(to_mix, to_mix, mixture),)
         )
-        if count < size:
-            sides = with_clean(sides, batch.select([i for i in range(len(batch)) if i % size >= count]))
+        if clean is not None:
+            sides = with_clean(sides, clean)
         features = self._features(sides[0], step)
         losses = self.student.losses(features, sides[0])
         for side in sides[1:]:
@@ -110,6 +110,14 @@ class Supervised(Method):
         if self.teacher is not None:
             networks = {"teacher": self.teacher.network, **networks}
         return networks
+
+
+def of_each_view(batch: Batch, size: int, count: int) -> tuple[Batch, Batch | None]:
+    """The first ``count`` of ``size`` images, in each of a batch's views, and the others; None for no others."""
+    if count >= size:
+        return batch, None
+    chosen, others = ([i for i in range(len(batch)) if (i % size < count) is part] for part in (True, False))
+    return batch.select(chosen), batch.select(others)
 
 
 def with_clean(sides: tuple[Batch, ...], clean: Batch) -> tuple[Batch, ...]:

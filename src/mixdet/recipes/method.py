@@ -108,8 +108,12 @@ class SupervisedSection(MethodSection):
         return self.labeled_views
 
     def mixed_labeled(self) -> Mixed | None:
-        views = VIEWS[self.labeled_views]
-        return None if self.mix is None else Mixed("mix", self.mix, lambda n: views * round(n * self.mixed_fraction))
+        return None if self.mix is None else Mixed("mix", self.mix, self._mixed_images)
+
+    def _mixed_images(self, images: int) -> int:
+        """Of a shard, in all views; one image alone has but its own other view to be mixed with."""
+        some = round(images * self.mixed_fraction)
+        return VIEWS[self.labeled_views] * some if some > 1 else some
 
     def changes(self) -> tuple[tuple[str, int], ...]:
         return () if self.mix_until_step is None else (("mix_until_step", self.mix_until_step),)

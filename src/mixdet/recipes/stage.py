@@ -32,6 +32,6 @@ class StageSection(Section):
     overrides: tuple[Text, ...] = ()
     """``key=value`` words, laid over the recipe."""
     seed_offset: Whole = 0
-    """Added to the run's seed: stages of another offset begin with other heads and draw otherwise."""
+    """Added to the run's seed: with another offset a stage begins with other heads and draws otherwise."""
     labels: LabelsSection | None = None
     """How data.unlabeled is labelled before; null for not."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import traceback
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ class Baseline:
         optimizer: torch.optim.Optimizer,
         fingerprints: dict[str, str],
         best: dict[str, dict[str, Any]],
+        rollbacks: int,
     ) -> None:
         """Called with every step of the run that ends: begins, once the burn-in is over, what has not been begun.
 
@@ -98,6 +100,7 @@ class Baseline:
             method, optimizer: of the run.
             fingerprints: of its data.
             best: score and step of its best weights, which until now are the baseline's too.
+            rollbacks: how often it went back, and halved its learning rate.
         """
         if step < self.begins or self.process is not None:
             return
@@ -112,23 +115,34 @@ class Baseline:
             self.folder.weights("student", "best").parent.mkdir(exist_ok=True)
             for name in best:
                 shutil.copyfile(self.run.weights(name, "best"), self.folder.weights(name, "best"))
-            notes = {"best": best, "rollbacks": 0, "data": {"labeled": fingerprints["labeled"]}, "journal": {}}
+            notes = {"best": best, "rollbacks": rollbacks, "data": {"labeled": fingerprints["labeled"]}, "journal": {}}
             networks = nn.ModuleDict({n: part for n, part in method.named_children() if n in ("student", "teacher")})
             save_checkpoint(self.folder.checkpoints, step, networks, optimizer, notes)
         if next(method.parameters()).device.type == "cpu":
             torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is the baseline's from here on
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import go_on; go_on()", str(self.root)],
-            stdin=subprocess.DEVNULL,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is the run's, which tells it once
-        )
+        paths = os.pathsep.join(filter(None, sys.path))
+        with (self.root / "log.txt").open("a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", f"from {__name__} import go_on; go_on()", str(self.root)],
+                stdin=subprocess.PIPE,  # its end is that of this process, however that comes
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+                start_new_session=True,  # Ctrl-C is the run's, which tells it once
+            )
 
     def stop(self) -> None:
         """Let it write a checkpoint and end, as the run does."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait()
+            self._ended(self.process)
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> int:
+        """Its exit code."""
+        code = process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+        return code
 
     def finish(self, run: WeightsCard, key: str) -> Gain:
         """Wait for its end, and compare.
@@ -138,7 +152,7 @@ class Baseline:
             key: number to compare.
         """
         if self.process is not None:
-            code = self.process.wait()
+            code = self._ended(self.process)
             if code:
                 raise MixdetError(
                     f"{self.root}: the baseline ended with code {code}; its words are in "
@@ -160,24 +174,29 @@ def without_unlabeled(recipe: Recipe, method: TeacherSection, root: Path) -> Rec
 
 
 def go_on() -> None:
-    """The other process, whose argument is the baseline's folder: resume, with everything that is said in a file."""
+    """The other process, whose argument is the baseline's folder: resume, until the end or until the run has gone."""
     from rich.console import Console
 
     from mixdet.runs import commands
 
-    root = sys.argv[1]
+    root = Path(sys.argv[1])
     torch.set_num_threads(1)
-    with (Path(root) / "log.txt").open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+    threading.Thread(target=end_with, args=(sys.stdin.fileno(),), daemon=True).start()
+    with (root / "log.txt").open("a", encoding="utf-8") as lock:
         with contextlib.suppress(ImportError):  # no such locks on Windows
             import fcntl
 
-            fcntl.flock(log, fcntl.LOCK_EX)  # the process of a run that was killed may still be at it
-        code = 1
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the process of a run that was killed may still be at it
         try:
-            code = commands.resume(root, console=Console(file=log, width=160)).exit_code
+            code = commands.resume(root, console=Console(width=160)).exit_code
         except MixdetError as error:
-            log.write(f"mixdet: error: {error}\n")
+            print(f"mixdet: error: {error}")
             code = error.exit_code
-        except Exception:
-            traceback.print_exc()
     raise SystemExit(code)
+
+
+def end_with(pipe: int) -> None:
+    """Stop this process, with a checkpoint, when the other end of a pipe (a file descriptor) is closed."""
+    while os.read(pipe, 1):  # not through a buffer, whose lock would be in the way when the interpreter ends
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

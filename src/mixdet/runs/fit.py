@@ -197,7 +197,9 @@ class Run:
             raise fault
         checkpoint, _ = latest_checkpoint(folder.checkpoints)
         if checkpoint.step == self.returned:
-            checkpoint = previous_checkpoint(folder.checkpoints, checkpoint)
+            alive = self.baseline is not None and self.baseline.process is not None
+            least = self.baseline.begins if self.baseline is not None and alive else 0
+            checkpoint = previous_checkpoint(folder.checkpoints, checkpoint, least)
         checkpoint.restore(self.method, self.optimizer)
         self.rollbacks += 1
         for group in self.optimizer.param_groups:
@@ -221,6 +223,7 @@ class Run:
                     "with; put the data back as it was, or start a new run"
                 )
         self.best, self.rollbacks = checkpoint.notes["best"], checkpoint.notes["rollbacks"]
+        self.returned = checkpoint.notes.get("returned", -1)
         complaints = [f"{line}; going on from step {checkpoint.step}" for line in complaints]
         return checkpoint.step, complaints, checkpoint.notes["journal"]
 
@@ -253,7 +256,7 @@ class Run:
             return
         if step == self.baseline.begins and step > self.start:
             self._checkpoint(step)
-        self.baseline.reached(step, self.method, self.optimizer, self.data.fingerprints(), self.best)
+        self.baseline.reached(step, self.method, self.optimizer, self.data.fingerprints(), self.best, self.rollbacks)
 
     def _checkpoint(self, step: int) -> None:
         if spoiled := next((name for name, p in self.method.named_parameters() if not p.isfinite().all()), None):
@@ -262,6 +265,7 @@ class Run:
             notes = {
                 "best": self.best,
                 "rollbacks": self.rollbacks,
+                "returned": self.returned,
                 "data": self.data.fingerprints(),
                 "journal": self.journal.state_dict(),
             }

@@ -14,6 +14,7 @@ from torch import Generator
 from mixdet.data.dataset import DetectionDataset
 from mixdet.errors import MixdetError
 from mixdet.methods.method import LABELED_VIEWS
+from mixdet.methods.supervised import of_each_view
 from mixdet.mixing import TileMix, mix_tiles, tile_borders
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.drawing import contact_sheet, draw_borders, draw_detections, draw_instances
@@ -61,10 +62,11 @@ def _labeled_as_fed(recipe: Recipe, batch: Batch, generator: Generator) -> Batch
     mixed = recipe.method.mixed_labeled()
     if mixed is None:
         return batch
-    some = mixed.images(len(batch) // len(LABELED_VIEWS[recipe.method.views]))
-    first, rest = batch.select(range(some)), batch.select(range(some, len(batch)))
+    views = len(LABELED_VIEWS[recipe.method.views])
+    size = len(batch) // views
+    first, rest = of_each_view(batch, size, mixed.images(size) // views)
     first = build_mix(mixed.mix)(first, first, generator)
-    return Batch.concat([first, rest]) if len(rest) else first
+    return first if rest is None else Batch.concat([first, rest])
 
 
 def draw_inputs(batch: Batch, classes: Sequence[str]) -> Image.Image:

@@ -25,7 +25,7 @@ class MatchedThresholds(nn.Module):
 
     Args:
         num_classes: K.
-        start: threshold of a class until a labelled image has shown it.
+        start: threshold of a class until a labelled image has shown it and an unlabelled image was seen.
         decay: of what was found, a step: at 0.99 some hundred steps count.
     """
 

@@ -85,8 +85,8 @@ class PseudoLabels:
         Args:
             batch: the student's view, in the geometry of the teacher's or in one of its own (``reproject``).
             box_loss: whether boxes are learned from, or only what is in them.
-            skip_empty: of images without a label nothing is taught, and their part of a mixed image neither; otherwise
-                they are background.
+            skip_empty: of images without a label nothing is taught, nor by their share of a blended image (of a pasted
+                one that of the whole, unless the rectangle spans it); otherwise they are background.
         """
         instances = reproject(self.instances, self.batch, batch)
         if not box_loss:

@@ -114,10 +114,16 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     raise MixdetError(f"{folder}: no checkpoint to resume from{reason}; start again with mixdet train")
 
 
-def previous_checkpoint(folder: Path, last: Checkpoint) -> Checkpoint:
-    """The newest whole checkpoint before ``last``, all after it removed; ``last`` itself where there is none."""
+def previous_checkpoint(folder: Path, last: Checkpoint, least: int = 0) -> Checkpoint:
+    """The newest whole checkpoint before ``last``, all after it removed; ``last`` itself where there is none.
+
+    Args:
+        folder: of the checkpoints.
+        last: of these.
+        least: step before which none is taken.
+    """
     for path in _newest_first(folder):
-        if path.stem < _stem(last.step):
+        if _stem(least) <= path.stem < _stem(last.step):
             with contextlib.suppress(MixdetError):
                 found = load_checkpoint(path)
                 for newer in _newest_first(folder):

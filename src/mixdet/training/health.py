@@ -60,15 +60,17 @@ class Health:
         self._since: dict[str, int] = {}  # state -> step it began at, or is watched from
         self._boxes: dict[str, list[tuple[int, float]]] = {}  # suffix -> step, pseudo boxes an image up to it
         self._raised: set[str] = set()
+        self._held: dict[str, int] = {}  # state that was said -> step it held at last
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that goes on has to know, so that nothing is said twice."""
-        return {"since": self._since, "boxes": self._boxes, "raised": sorted(self._raised), "ap": self._ap}
+        states = {"since": self._since, "held": self._held, "raised": sorted(self._raised)}
+        return {**states, "boxes": self._boxes, "ap": self._ap}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict``."""
         self._since, self._raised, self._ap = dict(state["since"]), set(state["raised"]), dict(state.get("ap", {}))
-        rows = state.get("boxes", {})
+        self._held, rows = dict(state.get("held", {})), state.get("boxes", {})
         self._boxes = {which: [(step, boxes) for step, boxes in history] for which, history in rows.items()}
 
     def line(self, step: int, values: Values) -> str:
@@ -165,7 +167,7 @@ class Health:
                 f"few{which}",
                 step,
                 0 < few < FEW * labeled,
-                boxes < FEW * labeled,
+                boxes < FEW * labeled and f"none{which}" not in self._raised,
                 span,
                 f"{few:.2f} pseudo boxes an image against {labeled:.2f} labelled ones, for {span} steps: what "
                 f"is not found is taught as background; {more}",
@@ -199,26 +201,38 @@ class Health:
 
     def _lasting(self, name: str, step: int, holds: bool, patience: int, sentence: str) -> str:
         """The sentence, once a state has held for so long without a break; "" before, and after it was said."""
+        if self._still(name, step, holds, patience):
+            return ""
         if not holds:
             self._since.pop(name, None)
-            self._raised.discard(name)
             return ""
         began = self._since.setdefault(name, step)
-        if name in self._raised or step - began < patience:
+        if step - began < patience:
             return ""
         self._raised.add(name)
         return sentence.replace("{steps}", str(step - began))  # a class may have braces in its name
 
     def _average(self, name: str, step: int, holds: bool, now: bool, span: int, sentence: str) -> str:
         """The sentence, once an average over a whole span holds and so does what is there now."""
-        since = self._since.setdefault(name, step)
-        if name in self._raised and not holds:
-            self._raised.discard(name)
-            self._since[name] = step
-        if name in self._raised or not (holds and now) or step - since < span:
+        if self._still(name, step, holds, span):
+            return ""
+        if not (holds and now) or step - self._since.setdefault(name, step) < span:
             return ""
         self._raised.add(name)
         return sentence
+
+    def _still(self, name: str, step: int, holds: bool, span: int) -> bool:
+        """Whether what was said of a state is not over: it is when the state has not held for a whole span."""
+        if name not in self._raised:
+            return False
+        if holds:
+            self._held[name] = step
+        elif step - self._held.setdefault(name, step) >= span:
+            self._raised.discard(name)
+            del self._held[name]
+            self._since[name] = step
+            return False
+        return True
 
 
 def bars(values: Sequence[float]) -> str:
