@@ -77,7 +77,7 @@ def draw_gains(path: Path) -> None:
             gains = paired(of_row(results, row, "AP"), of_row(results, "supervised", "AP"))
             colour = COLOURS.get(row, "#5b8c5a")
             axes.plot(gains, [height] * len(gains), "o", color=colour, markersize=4, alpha=0.5, mew=0)
-            if len(gains) > 1:
+            if len(gains) > 2:  # of two the interval is wider than any picture
                 axes.errorbar(mean(gains), height, xerr=half_width(gains), color=colour, fmt="|", ms=10, capsize=3)
         _plain(axes, title)
         axes.set_yticks(range(len(rows)), [NAMES[row] for row in reversed(rows)])
