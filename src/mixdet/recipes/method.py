@@ -108,12 +108,9 @@ class SupervisedSection(MethodSection):
         return self.labeled_views
 
     def mixed_labeled(self) -> Mixed | None:
-        return None if self.mix is None else Mixed("mix", self.mix, self._mixed_images)
-
-    def _mixed_images(self, images: int) -> int:
-        """Of a shard, in all views; one image alone has but its own other view to be mixed with."""
-        some = round(images * self.mixed_fraction)
-        return VIEWS[self.labeled_views] * some if some > 1 else some
+        views, p, mix = VIEWS[self.labeled_views], self.mixed_fraction, self.mix
+        # one image alone would meet only its own other view
+        return None if mix is None else Mixed("mix", mix, lambda n: views * k if (k := round(n * p)) > 1 else k)
 
     def changes(self) -> tuple[tuple[str, int], ...]:
         return () if self.mix_until_step is None else (("mix_until_step", self.mix_until_step),)
