@@ -77,6 +77,10 @@ LINES = [
         "method.mix='lossmix': needs 2 images to mix, and a shard has 1 (data.batch_size=8, data.shards=8",
     ),
     ("method.mixed_fraction=0.1", "method.mix='lossmix': needs 2 images to mix, and a shard has 1 (data.batch_size=8,"),
+    (
+        "method={name: supervised, mix: lossmix, labeled_views: both, mixed_fraction: 0.125}",
+        "method.mix='lossmix': needs 2 images to mix, and a shard has 1 (data.batch_size=8,",
+    ),
     ("data.val.crowd=drop", "data.val.crowd='drop': leaves out boxes that the metric has its own rule for, so that "),
     ("data.test={path: a.json, difficult: drop}", "data.test.difficult='drop': leaves out boxes that the metric has"),
     ("schedule.milestones=[5, 3]", "schedule.milestones=[5, 3]: must increase; use [3, 5]"),
