@@ -66,11 +66,12 @@ BATCHES = (  # rows, where a study has them, most wanted first
     ("mum_w1_strong", "unbiased_teacher_w1_strong", "unbiased_teacher_w1_strong_0.5"),
     ("stac_strong", "stac_strong_0.5", "stac_w2_strong", "stac_w2_strong_0.5"),
     ("unbiased_teacher_w1_0.5", "unbiased_teacher_w0.25", "mum_2_tiles", "mum_w1_strong_matched"),
-    ("supervised_cross_entropy",),
+    ("supervised_lossmix", "supervised_cross_entropy"),
     ("stac_photometric", "stac_no_fallback", "unbiased_teacher_rand_augment"),
 )
 SOME = {  # rows that are run with these seeds only
     **dict.fromkeys(("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix", "supervised_weak"), (0, 1, 2)),
+    "supervised_lossmix": (0, 1, 2),
     **dict.fromkeys(("mum_0.7", "unbiased_teacher_0.7"), (0, 1, 2, 3)),
     **dict.fromkeys(("csd", "instant_teaching", "ismt", "multi_phase"), (0,)),
     **dict.fromkeys(("stac_0.9", "stac_0.5", "stac_strong", "stac_strong_0.5"), (0,)),
