@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 from mixdet.data.check import check_images
-from mixdet.data.coco import read_coco
+from mixdet.data.coco import read_coco, read_labels
+from mixdet.data.dataset import DetectionDataset
+from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -298,3 +301,43 @@ def test_real_data_sets(file: str, images: int, boxes: int, classes: int, crowd:
     assert np.allclose(found, first, atol=0.02)
     check_images(data)
     assert data.image(5).shape[1:] == tuple(data.sizes[5])
+
+
+def labels_of(folder: Path, content: dict[str, Any]) -> DetectionDataset:
+    """``content`` as labels that a detector gave for the folder ``pool``; dog and cat are classes 1 and 2 of three."""
+    path = write(folder, content, images="pool")
+    return read_labels(path, open_unlabeled(str(folder / "pool")), ["ant", "dog", "cat"], np.array([1, 2, 3]))
+
+
+def test_labels_that_a_detector_gave_are_matched_by_name(tmp_path: Path) -> None:
+    content = valid()
+    content["images"] = content["images"][1::-1]  # not in the pool's order, and not all of it
+    content["images"][0]["id"] = content["images"][1]["file_name"]  # text that is another image's name is an id too
+    for row in content["annotations"]:
+        row["image_id"] = "1.png" if row["image_id"] == 2 else row["image_id"]
+    found = labels_of(tmp_path, content)
+    assert [found.images.name(i) for i in range(len(found))] == ["2.png", "1.png"]
+    assert [found.labels[found.image_index == i].tolist() for i in (0, 1)] == [[1, 2, 1], [1, 2]]
+    assert (found.classes, found.category_ids.tolist()) == (("ant", "dog", "cat"), [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda c: c.update(annotations=[]), "annotations = []; there is nothing to learn from"),
+        (lambda c: c["categories"][0].update(name="bird"), "category 'bird' is no class of data.labeled; remove it"),
+        (lambda c: c["images"][0].update(file_name="9.png"), "image 1: file_name = '9.png' is no image of pool"),
+        (lambda c: c["images"][1].update(width=41), "is 41 x 30 pixels there, and 40 x 30 in pool; label the images"),
+        (lambda c: c["images"][1].update(id=1), "image 1: file_name = '2.png': its id or its name is used twice"),
+        (lambda c: c["images"][1].update(file_name="1.png"), "'1.png': its id or its name is used twice; remove one"),
+    ],
+)
+def test_labels_that_do_not_fit_their_images_are_refused(
+    change: Callable[[dict[str, Any]], object], line: str, tmp_path: Path
+) -> None:
+    content = valid()
+    change(content)
+    with pytest.raises(MixdetError) as caught:
+        labels_of(tmp_path, content)
+    assert line in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "set.json"))

@@ -55,6 +55,11 @@ def test_fraction_and_count() -> None:
     assert len(labeled_subset(dataset([[0]] * 30), fraction=0.001, seed=0)) == 1
 
 
+def test_a_share_that_binary_fractions_miss_is_a_whole_one() -> None:
+    assert 0.29 * 100 < 29
+    assert len(labeled_subset(dataset([[0]] * 100), fraction=0.29, seed=0, rule="uniform")) == 29
+
+
 def test_deterministic_nested_and_different_by_seed() -> None:
     data = common()
     small, large = (set(labeled_subset(data, count=n, seed=1).tolist()) for n in (20, 60))

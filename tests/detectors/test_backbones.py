@@ -42,6 +42,16 @@ def test_every_body_gives_four_levels(name: str) -> None:
     assert torch.equal(backbone.normalize(backbone.mean[None, :, None, None]), torch.zeros(1, 3, 1, 1))
 
 
+@pytest.mark.parametrize("name", ["tiny", "resnet18", "efficientnet_lite0"])
+def test_frozen_norms_leave_bfloat16_what_it_is(name: str) -> None:
+    """Theirs answer in float32, and every map after one would be twice as large."""
+    backbone, images = build_backbone(name, 16, norm="frozen"), torch.rand(1, 3, 64, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        maps = maps_of(backbone, images)
+    assert {m.dtype for m in maps.values()} == {torch.bfloat16}
+    assert {m.dtype for m in maps_of(backbone, images).values()} == {torch.float32}
+
+
 @torch.no_grad()
 def test_the_wheels_weights_are_timms_on_timms_model() -> None:
     images = torch.rand(1, 3, 64, 64)

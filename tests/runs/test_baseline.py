@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +18,8 @@ from rich.console import Console
 from torch import Tensor
 
 from mixdet.cli.train import report
-from mixdet.errors import MixdetError
-from mixdet.runs import commands
+from mixdet.errors import EnvironmentFault, MixdetError
+from mixdet.runs import baseline, commands
 from mixdet.runs.baseline import Gain, end_with
 from mixdet.runs.fit import FitResult
 from mixdet.training.checkpoint import latest_checkpoint
@@ -78,14 +80,31 @@ def test_the_baseline_is_supervised_training_from_the_start(tmp_path: Path, monk
     assert [json.loads(line)["step"] for line in lines if "loss" in line] == [3, 4, 5]
 
 
-def test_a_baseline_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+def test_a_baseline_that_fails_takes_nothing_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said at once, the run has its results, and what is advised gives the comparison."""
     recipe = quick_recipe(tmp_path / "run", POOL, MUM, "schedule.steps=3", "run.baseline=true")
-    with pytest.raises(
-        MixdetError, match=r"baseline: the baseline ended with code 1; its words are in .*log\.txt; go on"
-    ):
-        commands.train(recipe)
+    begin = baseline.subprocess.Popen
+
+    def begun_and_ended(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = begin(*args, **options)
+        process.wait()
+        return process
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", shutil.which("false"))
+        patch.setattr(baseline.subprocess, "Popen", begun_and_ended)
+        result = commands.train(recipe)
+    line = "baseline: the baseline ended with code 1; its words are in "
+    assert line in result.lost
+    assert (result.gain, result.exit_code) == (None, 0)
+    assert result.val
+    lines = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(record["step"], line in record["alarm"]) for record in lines if "alarm" in record] == [(2, True)]
     assert (tmp_path / "run" / "baseline" / "log.txt").is_file()
+    with pytest.raises(EnvironmentFault, match=f"mixdet resume {tmp_path / 'run'}, once this run is over"):
+        report(result, Console(quiet=True))
+    again = commands.resume(tmp_path / "run")
+    assert (again.lost, again.gain is not None) == ("", True)
 
 
 def test_a_baseline_ends_with_its_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,6 +261,19 @@ def test_everything_is_checked_before_the_first_stage(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_a_name_that_label_files_cannot_hold_is_refused_first(tmp_path: Path) -> None:
+    out, pool = tmp_path / "run", tmp_path / "pool"
+    pool.mkdir()
+    for name in (b"a.png", b"caf\xe9.png"):
+        try:
+            Image.new("RGB", (64, 64)).save(pool / os.fsdecode(name))
+        except OSError:
+            pytest.skip("this file system has no such names")
+    with pytest.raises(MixdetError, match=r"^data\.unlabeled: image .*caf.*: the name is not UTF-8; rename the file"):
+        commands.train(staged(out, f"data.unlabeled={pool}"))
+    assert not out.exists()
+
+
 def test_a_run_goes_on_with_the_data_it_began_with_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:

@@ -17,6 +17,8 @@ from mixdet.data.stand_in import write_coco, write_voc
 from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
 from mixdet.recipes import load_recipe
+from mixdet.recipes.recipe import SourceSection
+from mixdet.runs.data import build_dataset
 from mixdet.runs.splitting import split
 
 
@@ -85,6 +87,18 @@ def test_voc(tmp_path: Path) -> None:
     labeled = open_dataset(str(made.folder / "labeled.json"), str(made.images))
     assert (len(labeled), len(labeled.classes)) == (5, 20)
     assert len(open_unlabeled(str(made.folder / "unlabeled.txt"))) == 3
+
+
+def test_difficult_boxes_count_as_they_do_in_training(tmp_path: Path) -> None:
+    data = f"{tmp_path / 'VOC2007'}:trainval"
+    write_voc(data, 8)
+    for file in (tmp_path / "VOC2007" / "Annotations").glob("*.xml"):
+        file.write_text(file.read_text("utf-8").replace("<difficult>0<", "<difficult>1<"), "utf-8")
+    (made,) = split(data, tmp_path / "out", fraction=0.5, rule="uniform", seeds=(3,))
+    section = SourceSection(path=data, fraction=0.5, fraction_seed=3, fraction_rule="uniform")
+    again = build_dataset(section)
+    assert [made.labeled.images.name(i) for i in range(4)] == [again.images.name(i) for i in range(4)]
+    assert (len(again), again.ignored.any()) == (4, False)
 
 
 def test_nothing_is_overwritten(coco: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mixdet.structures import Detections, Instances
 from mixdet.teaching import MatchedThresholds
+from mixdet.teaching.matched import EXPECTED
 from oracles.matched import Found, Labeled, followed
 
 K = 2
@@ -46,17 +47,29 @@ def test_thresholds_keep_as_many_boxes_as_labelled_images_have(
 ) -> None:
     threshold = MatchedThresholds(K, start=0.7, decay=decay)
     shown(threshold, given_steps)
-    expected = [0.7 if t is None else t / 100 for t in followed(given_steps, decay, K)]
+    expected = [0.7 if t is None else t / 100 for t in followed(given_steps, decay, K, EXPECTED)]
     assert threshold.scores.tolist() == pytest.approx(expected)
 
 
 def test_nothing_changes_before_a_step_is_over() -> None:
     threshold = MatchedThresholds(K, start=0.7)
     threshold.expect([instances([0, 0])])
-    for _ in range(2):
+    for _ in range(3):
         assert threshold(detections([(80, 0), (60, 0), (90, 1)])).tolist() == [True, False, True]
     threshold.commit()
     assert threshold(detections([(80, 0), (60, 0), (90, 1), (60, 1)])).tolist() == [True, True, True, False]
+
+
+def test_a_class_waits_for_enough_boxes_to_be_expected() -> None:
+    """Two images of two boxes each are too few to say; of one in four hundred, a threshold would be that of its box."""
+    threshold = MatchedThresholds(K, start=0.7, decay=1.0)
+    threshold.expect([instances([0, 0])])
+    for images, known in ((2, False), (1, True)):
+        for _ in range(images):
+            threshold(detections([(60, 0), (50, 0), (40, 1)]))
+        threshold.commit()
+        assert (float(threshold.scores[0]) < 0.5) is known
+    assert float(threshold.scores[1]) == pytest.approx(0.7)
 
 
 def test_ignored_boxes_are_not_expected() -> None:
@@ -69,7 +82,8 @@ def test_ignored_boxes_are_not_expected() -> None:
 
 def test_a_run_that_goes_on_knows_what_was_found() -> None:
     one, other = MatchedThresholds(K, start=0.7), MatchedThresholds(K, start=0.7)
-    shown(one, [([[0, 1]], [[(80, 0), (30, 1)], [(40, 0)]])])
+    shown(one, [([[0, 1]], [[(80, 0), (30, 1)], [(40, 0)]] * 3)])
+    assert float(one.scores.max()) < 0.7
     other.expect([instances([1])])  # of a step that was not committed
     other(detections([(90, 1)]))
     other.load_state_dict(one.state_dict())

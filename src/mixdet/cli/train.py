@@ -6,6 +6,7 @@ import argparse
 
 from rich.console import Console
 
+from mixdet.errors import EnvironmentFault
 from mixdet.recipes.load import QUICKSTART, load_recipe
 from mixdet.reports.tables import ap_table
 from mixdet.runs import commands
@@ -35,7 +36,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report(result: FitResult, console: Console) -> int:
-    """Say what a run came to and where its files are; its exit code."""
+    """Say what a run came to and where its files are; its exit code.
+
+    Raises:
+        EnvironmentFault: all is there but the baseline that was asked for.
+    """
     if result.folder is None:
         return result.exit_code
     if result.exit_code:
@@ -57,6 +62,8 @@ def report(result: FitResult, console: Console) -> int:
         if result.gain.advice:
             _say(console, f"\n{result.gain.advice}")
         console.print(f"\n[bold]{result.gain}[/]", highlight=False, soft_wrap=True)
+    if result.lost:
+        raise EnvironmentFault(result.lost)
     return 0
 
 

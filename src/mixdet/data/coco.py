@@ -106,7 +106,7 @@ def read_labels(
 def _places(shown: str, images: list[CocoImage], pool: DetectionDataset) -> list[int]:
     """Where each image is in ``pool``, by its name there; of the same size, and none of them twice."""
     place = {pool.images.name(i): i for i in range(len(pool))}
-    taken: set[Id] = set()
+    taken, ids = set[str](), set[Id]()
     for image in images:
         known = image.file_name
         said = f"{shown}: image {quoted(str(image.id))}: file_name = {quoted(repr(known))}"
@@ -118,9 +118,10 @@ def _places(shown: str, images: list[CocoImage], pool: DetectionDataset) -> list
                 f"{said} is {image.width:g} x {image.height:g} pixels there, and {width} x {height} in {pool.name}; "
                 "label the images anew"
             )
-        if {image.id, known} & taken:
+        if image.id in ids or known in taken:
             raise MixdetError(f"{said}: its id or its name is used twice; remove one of them")
-        taken |= {image.id, known}
+        taken.add(known)
+        ids.add(image.id)
     return [place[image.file_name] for image in images]
 
 

@@ -52,7 +52,8 @@ def labeled_subset(
     if fraction is not None:
         if not 0 < fraction <= 1:
             raise MixdetError(f"{dataset.name}: fraction = {fraction}: must be in (0, 1]")
-        count = max(1, int(fraction * len(with_boxes)) if rule == "uniform" else round(fraction * len(dataset)))
+        exact = fraction * len(with_boxes) + 1e-9  # 0.29 of 100 is a little less than 29 in binary
+        count = max(1, int(exact) if rule == "uniform" else round(fraction * len(dataset)))
     if count is None or not 1 <= count <= len(dataset):
         raise MixdetError(f"{dataset.name}: count = {count}: must be in [1, {len(dataset)}], the number of images")
     order = _shuffled(dataset, seed)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import torch
 from timm.layers.drop import DropPath
 from timm.layers.norm import LayerNorm2d
-from timm.layers.norm_act import convert_sync_batchnorm, freeze_batch_norm_2d
+from timm.layers.norm_act import FrozenBatchNormAct2d, convert_sync_batchnorm, freeze_batch_norm_2d
 from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from mixdet.detectors.bodies import NORM_EPS, Body, EfficientNetLite0Body, ResNetBody, TinyBody
 from mixdet.detectors.pretrained import load_pretrained
@@ -107,11 +108,24 @@ def _set_norm(body: Body, norm: str, frozen_stages: int) -> None:
             parent, _, leaf = part.rpartition(".")
             module = body.get_submodule(part)
             if norm == "frozen" or index < frozen_stages:
-                setattr(body.get_submodule(parent), leaf, freeze_batch_norm_2d(module))
+                setattr(body.get_submodule(parent), leaf, _frozen(module))
             elif norm == "sync":
                 setattr(body.get_submodule(parent), leaf, convert_sync_batchnorm(module))
             if index < frozen_stages:
                 _hold_still(body.get_submodule(part))
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    """With constants for batch norm, whose outputs are bfloat16 where inputs are; timm's and torchvision's float32."""
+    frozen: nn.Module = freeze_batch_norm_2d(module)
+    for part in frozen.modules():
+        if isinstance(part, FrozenBatchNorm2d | FrozenBatchNormAct2d):
+            part.register_forward_hook(_of_its_inputs_type)
+    return frozen
+
+
+def _of_its_inputs_type(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    return output.to(inputs[0].dtype)
 
 
 def _hold_still(module: nn.Module) -> None:

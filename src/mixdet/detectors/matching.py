@@ -55,7 +55,7 @@ class Truth:
 
 
 def repeated(values: Sequence[int], counts: Sequence[int], device: torch.device) -> Tensor:
-    """(sum of ``counts``,) int64: each value so many times; nothing waits for the device."""
+    """(sum of ``counts``,) int64: each value so many times; nothing is read back from the device."""
     return torch.from_numpy(np.repeat(np.array(values, dtype=np.int64), counts)).to(device)
 
 

@@ -119,9 +119,9 @@ class ISMT(Method):
         """Steps 4 and 5: M^1, M^2 and NMS(M^1 u M^2), in the pixels of ``weak``."""
         if weak.affines is None:
             raise ValueError("ISMT: boxes are stored in the pixels of the originals, and this batch has no affines")
-        network, affines = cast(TwoHeadRCNN, self.teacher.network), weak.affines
+        network, affines = cast(TwoHeadRCNN, self.teacher.network), weak.affines.cpu()
         seen = network.head_detections(network.features(weak.images), weak)
-        found = [[to_original(d, a).to("cpu") for d, a in zip(ds, affines, strict=True)] for ds in seen]
+        found = [[to_original(d.to("cpu"), a) for d, a in zip(ds, affines, strict=True)] for ds in seen]
         visits = zip(weak.ids, zip(*found, strict=True), strict=True)
         first, second = zip(*(self.store.visit(name, pair) for (name,), pair in visits), strict=True)
         either = [suppress(Detections.concat(pair), self.store.iou) for pair in zip(first, second, strict=True)]

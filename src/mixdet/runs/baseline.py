@@ -83,6 +83,7 @@ class Baseline:
         self.folder = RunFolder(self.root)
         self.recipe = without_unlabeled(recipe, recipe.method, self.root)
         self.process: subprocess.Popen[bytes] | None = None
+        self.lost = ""  # why there is nothing to compare with
 
     def reached(
         self,
@@ -144,20 +145,27 @@ class Baseline:
             process.stdin.close()
         return code
 
-    def finish(self, run: WeightsCard, key: str) -> Gain:
-        """Wait for its end, and compare.
+    def died(self) -> str:
+        """That it has ended badly, and what to do, the first time it is asked then; else empty."""
+        code = None if self.process is None or self.lost else self.process.poll()
+        if not code:
+            return ""
+        self.lost = (
+            f"{self.root}: the baseline ended with code {code}; its words are in {self.root / 'log.txt'}; to go on "
+            f"with it: mixdet resume {self.run.root}, once this run is over"
+        )
+        return self.lost
+
+    def finish(self, run: WeightsCard, key: str) -> Gain | None:
+        """Wait for its end, and compare; None if it ended badly (``lost``).
 
         Args:
             run: card of the run's weights.
             key: number to compare.
         """
-        if self.process is not None:
-            code = self._ended(self.process)
-            if code:
-                raise MixdetError(
-                    f"{self.root}: the baseline ended with code {code}; its words are in "
-                    f"{self.root / 'log.txt'}; go on with mixdet resume {self.root}"
-                )
+        if self.process is not None and self._ended(self.process):
+            self.died()
+            return None
         own = read_card(self.folder.shipped())
         return Gain(key, run.scores.get(key, 0.0), own.scores.get(key, 0.0), self.unsup_weight)
 

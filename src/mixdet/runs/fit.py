@@ -47,6 +47,7 @@ class FitResult:
         test: evaluation of the selected weights on ``data.test``, or None.
         shipped: the weights to use, or None where a signal came before there were any.
         gain: what the unlabelled images came to, or None without ``run.baseline``.
+        lost: why there is no ``gain`` although it was asked for; else empty.
         signalled: exit code of a signal that came in the last step, too late to end anything; 0 for none.
     """
 
@@ -57,6 +58,7 @@ class FitResult:
     test: Evaluation | None = None
     shipped: Path | None = None
     gain: Gain | None = None
+    lost: str = ""
     signalled: int = 0
 
 
@@ -257,6 +259,8 @@ class Run:
         if step == self.baseline.begins and step > self.start:
             self._checkpoint(step)
         self.baseline.reached(step, self.method, self.optimizer, self.data.fingerprints(), self.best, self.rollbacks)
+        if line := self.baseline.died():
+            self.journal.alarm(step, line)
 
     def _checkpoint(self, step: int) -> None:
         if spoiled := next((name for name, p in self.method.named_parameters() if not p.isfinite().all()), None):
@@ -292,4 +296,5 @@ class Run:
         if self.baseline is not None:
             self.journal.say(f"waiting for the baseline in {self.baseline.root}")
             gain = self.baseline.finish(card, self.recipe.evaluation.select_by.upper())
-        return FitResult(self.folder.root, step, 0, results, test, shipped, gain)
+        lost = "" if self.baseline is None else self.baseline.lost
+        return FitResult(self.folder.root, step, 0, results, test, shipped, gain, lost)

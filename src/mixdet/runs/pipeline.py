@@ -12,6 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from mixdet.data.dataset import DetectionDataset
+from mixdet.data.images import quoted
 from mixdet.errors import MixdetError
 from mixdet.evaluation import Evaluation, evaluate
 from mixdet.recipes.load import stage_recipes
@@ -70,7 +72,7 @@ def _open(recipes: Sequence[Recipe]) -> list[Data]:
     """The data of each stage as it is before anything is labelled; equal sections are read once.
 
     Raises:
-        MixdetError: any defect; stages that do not have the same classes.
+        MixdetError: any defect; stages that do not have the same classes; an image whose name a label file cannot hold.
     """
     opened: dict[str, Data] = {}
     found = []
@@ -81,6 +83,7 @@ def _open(recipes: Sequence[Recipe]) -> list[Data]:
         key = own.data.model_dump_json() + str(own.method.unlabeled)
         opened[key] = opened.get(key) or Data.open(own)
         found.append(opened[key])
+        _check_names(opened[key].unlabeled)
     for data in found:
         if data.labeled.classes != found[0].labeled.classes:
             raise MixdetError(
@@ -88,6 +91,16 @@ def _open(recipes: Sequence[Recipe]) -> list[Data]:
                 "learn the same"
             )
     return found
+
+
+def _check_names(pool: DetectionDataset | None) -> None:
+    """Refuse an image that a file of labels, which is UTF-8, could not name."""
+    for name in () if pool is None else map(pool.images.name, range(len(pool))):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = quoted(name)
+            raise MixdetError(f"data.unlabeled: image {shown}: the name is not UTF-8; rename the file") from None
 
 
 def _same_data(path: Path, stages: Sequence[StageSection], data: Sequence[Data]) -> None:

@@ -70,7 +70,7 @@ def split(
     Raises:
         MixdetError: defects of the data, a choice that cannot be made, files that are there already.
     """
-    dataset = open_dataset(data, images)
+    dataset = open_dataset(data, images).with_policy(crowd="ignore", difficult="keep")  # as training reads the files
     source = dataset.images
     if not isinstance(source, FileImages):
         raise MixdetError(f"{data}: has no image files to list; use data.labeled.fraction in the recipe instead")

@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from mixdet.structures import Detections, Instances
 from mixdet.teaching.class_thresholds import GRID, nearest_thresholds, score_counts
 
+EXPECTED = 5.0
+"""Boxes of a class that the images which count should have, before its threshold follows: of fewer it would be that of
+one lucky box, or of none."""
+
 
 class MatchedThresholds(nn.Module):
     """A ``Threshold`` with a number for each class, solved anew each step (the rule of LabelMatch, Chen et al. 2022).
@@ -25,7 +29,7 @@ class MatchedThresholds(nn.Module):
 
     Args:
         num_classes: K.
-        start: threshold of a class until a labelled image has shown it and an unlabelled image was seen.
+        start: threshold of a class until ``EXPECTED`` boxes of it should have been found.
         decay: of what was found, a step: at 0.99 some hundred steps count.
     """
 
@@ -48,14 +52,14 @@ class MatchedThresholds(nn.Module):
     def forward(self, detections: Detections) -> Tensor:
         """(D,) bool, which detections of one image become labels; the image counts from the next ``commit`` on."""
         self._count("found", score_counts(detections.scores, detections.labels, len(self.scores)))
-        self._count("images", torch.ones(()))
+        self._count("images", torch.ones_like(self.images))
         return detections.scores > self.scores.to(detections.scores.device)[detections.labels]
 
     def expect(self, instances: Sequence[Instances]) -> None:
         """Count what labelled images have; ignored boxes are none."""
         labels = torch.cat([of_image.labels[~of_image.ignored] for of_image in instances])
         self._count("labeled_boxes", torch.bincount(labels, minlength=len(self.scores)))
-        self._count("labeled_images", torch.tensor(len(instances)))
+        self._count("labeled_images", torch.full_like(self.labeled_images, len(instances)))
 
     def commit(self) -> None:
         """Let what was seen since the last call count, in all processes; each of them calls this once a step."""
@@ -67,8 +71,7 @@ class MatchedThresholds(nn.Module):
             total.mul_(decay).add_(new)
         wanted = self.labeled_boxes / self.labeled_images.clamp(min=1)
         solved = nearest_thresholds(self.found, self.images, wanted).to(self.scores)
-        known = (self.images > 0) & (self.labeled_boxes > 0)  # a class that no label has shown yet keeps its start
-        self.scores.copy_(torch.where(known, solved, self.scores))
+        self.scores.copy_(torch.where(self.images * wanted >= EXPECTED, solved, self.scores))
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
