@@ -67,7 +67,7 @@ BATCHES = (  # rows, where a study has them, most wanted first
     ("mum_w1_strong", "unbiased_teacher_w1_strong", "unbiased_teacher_w1_strong_0.5"),
     ("stac_strong", "stac_strong_0.5", "stac_w2_strong", "stac_w2_strong_0.5"),
     ("unbiased_teacher_w1_0.5", "unbiased_teacher_w0.25", "mum_2_tiles", "mum_w1_strong_matched"),
-    ("supervised_lossmix", "supervised_cross_entropy"),
+    ("supervised_lossmix", "supervised_cross_entropy", "supervised_weak_cross_entropy"),
     ("stac_photometric", "stac_no_fallback", "unbiased_teacher_rand_augment"),
 )
 SOME = {  # rows that are run with these seeds only
@@ -82,6 +82,7 @@ SOME = {  # rows that are run with these seeds only
     "mum_2_tiles": (0,),
     **dict.fromkeys(("mum_skip_empty", "mum_w1_skip_empty"), (0, 2)),
     "supervised_cross_entropy": (0, 1),
+    "supervised_weak_cross_entropy": (0,),
     **dict.fromkeys(("stac_photometric", "stac_no_fallback", "unbiased_teacher_rand_augment"), (0,)),
     "mum_w1_boxes": (2,),
 }
