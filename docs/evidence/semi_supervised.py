@@ -53,7 +53,7 @@ BATCHES = (  # rows, where a study has them, most wanted first
     ("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix"),
     ("csd", "instant_teaching", "ismt", "multi_phase"),
     ("supervised_weak", "mum_0.7", "unbiased_teacher_0.7", "unbiased_teacher_0.5", "stac_0.9", "stac_0.5"),
-    ("instant_teaching_0.5",),
+    ("instant_teaching_0.9",),
     (
         "mum_skip_empty",
         "mum_w1",
@@ -74,7 +74,7 @@ SOME = {  # rows that are run with these seeds only
     **dict.fromkeys(("mum_reference", "mum_lossmix", "unbiased_teacher_lossmix", "supervised_weak"), (0, 1, 2)),
     "supervised_lossmix": (0, 1, 2),
     **dict.fromkeys(("mum_0.7", "unbiased_teacher_0.7"), (0, 1, 2, 3)),
-    **dict.fromkeys(("csd", "instant_teaching", "instant_teaching_0.5", "ismt", "multi_phase"), (0,)),
+    **dict.fromkeys(("csd", "instant_teaching", "instant_teaching_0.9", "ismt", "multi_phase"), (0,)),
     **dict.fromkeys(("stac_0.9", "stac_0.5", "stac_strong", "stac_strong_0.5"), (0,)),
     **dict.fromkeys(("stac_w2", "stac_w2_strong", "stac_w2_strong_0.5"), (0,)),
     **dict.fromkeys(("unbiased_teacher_w1_0.5", "mum_w1_no_patches", "mum_w1_strong_matched"), (0,)),
