@@ -123,8 +123,11 @@ def curves_file(study: str) -> Path:
     return results_file(f"{study}_curves")
 
 
-def keep_curves(study: str, detector: str, results: Sequence[Result]) -> None:
-    """Copy the validation AP50 of the runs that gave ``results`` from their folders; one whose folder is gone stays."""
+def keep_curves(study: str, detectors: Sequence[str], results: Sequence[Result]) -> None:
+    """Copy the validation AP50 of the runs that gave ``results`` from their folders; one whose folder is gone stays.
+
+    Of the first of ``detectors`` that a run has.
+    """
     recipes = {(r.row, r.seed): r.recipe for r in results}
     file = curves_file(study)
     known = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
@@ -133,8 +136,9 @@ def keep_curves(study: str, detector: str, results: Sequence[Result]) -> None:
         folder = WORK / "runs" / f"{study}-{row}-{seed}"
         if not folder.is_dir() or digest(RunFolder.open(folder)[1]) != recipe:
             continue
-        records = map(json.loads, RunFolder(folder).metrics.read_text("utf-8").splitlines())
-        key = f"val/{detector}/AP50"
+        records = [json.loads(line) for line in RunFolder(folder).metrics.read_text("utf-8").splitlines()]
+        keys = [f"val/{detector}/AP50" for detector in detectors]
+        key = next(key for key in keys if any(key in r for r in records))
         points = {str(r["step"]): round(100 * r[key], 2) for r in records if key in r}
         curves[row, seed] = {"row": row, "seed": seed, "recipe": recipe, "AP50": points}
     if curves:

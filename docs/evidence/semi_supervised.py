@@ -91,6 +91,11 @@ PAIRS = (
     ("mum", "unbiased_teacher"),
     ("unbiased_teacher", "stac"),
     ("unbiased_teacher", "supervised"),
+    ("mum", "mum_reference"),
+    ("mum_lossmix", "mum"),
+    ("unbiased_teacher_lossmix", "unbiased_teacher"),
+    ("mum_lossmix", "supervised_lossmix"),
+    ("unbiased_teacher_lossmix", "supervised_lossmix"),
 )
 
 
@@ -112,29 +117,29 @@ def seeds_of(study: str, row: str) -> Sequence[int]:
 
 def differences(results: Sequence[Result], key: str) -> str:
     """Paired differences of one number on the test split, for each set."""
-    lines = ["| set | " + " | ".join(f"{a} - {b}" for a, b in PAIRS) + " |", "| --- |" + " --: |" * len(PAIRS)]
-    for name, studies in SETS.items():
-        of_set = [r for r in results if r.study in studies]
-        cells = [interval(paired(of_row(of_set, first, key), of_row(of_set, second, key))) for first, second in PAIRS]
-        if set(cells) != {"-"}:
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    of_sets = [[r for r in results if r.study in studies] for studies in SETS.values()]
+    lines = ["| difference | " + " | ".join(SETS) + " |", "| --- |" + " --: |" * len(SETS)]
+    for first, second in PAIRS:
+        cells = [interval(paired(of_row(rows, first, key), of_row(rows, second, key))) for rows in of_sets]
+        lines.append(f"| {first} - {second} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def write_tables() -> str:
-    """One table a set, the teacher's curve, and a list of what is missing; also into the page."""
+    """One table a set, the curves of validation, and a list of what is missing; also into the page."""
     text, selected, last, missing = "", list[Result](), list[Result](), list[str]()
     for name, studies in SETS.items():
         of_set, of_last = list[Result](), list[Result]()
         for study in studies:
             results, gone = of_current_recipes(study, results_file(study), partial(seeds_of, study))
-            keep_curves(study, "teacher", results)
+            keep_curves(study, ("teacher", "student"), results)
             of_set += results
             of_last += measure_last(study, results)
             missing += gone
         text += f"**{name}**, test split, percent, weights selected on validation:\n\n{table(name, of_set)}\n"
         text += f"The same, last step's weights, the teacher's:\n\n{table(name, of_last)}\n"
-        text += f"AP50 of the teacher on validation, mean over seeds:\n\n{curves_markdown(*studies)}\n"
+        curves = curves_markdown(*studies)
+        text += f"AP50 on validation, the teacher's or else the student's, mean over seeds:\n\n{curves}\n"
         selected += of_set
         last += of_last
     for key, (kind, results) in itertools.product(("AP", "AP50"), (("selected", selected), ("last", last))):

@@ -72,7 +72,7 @@ def write_tables() -> str:
         split = "validation" if name in LENGTHS else "test"
         text += f"**{name}**, {split} split, percent:\n\n{table(name, results)}\n"
         if name in LENGTHS:
-            keep_curves(name, "student", results)
+            keep_curves(name, ("student",), results)
             text += f"AP50 on the way:\n\n{curves_markdown(name)}\n"
         everything += results
         missing += gone
