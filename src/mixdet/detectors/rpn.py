@@ -148,7 +148,7 @@ class RPN(nn.Module):
     def _anchors(self, levels: list[Tensor]) -> Tensor:
         height, width = (side * STRIDES[0] for side in levels[0].shape[-2:])
         strides = [
-            [*((stride, stride) if self.preset.exact_strides else nearest)]
+            list((stride, stride) if self.preset.exact_strides else nearest)
             for level, stride in zip(levels, STRIDES, strict=True)
             for nearest in [(height // level.shape[-2], width // level.shape[-1])]
         ]
