@@ -12,6 +12,7 @@ from PIL import Image
 
 from mixdet.cli.main import main
 from mixdet.data.scenes import scenes
+from mixdet.detectors import UnrelatedLayer
 from mixdet.runs import commands
 from mixdet.runs.infer import load_trained
 from mixdet.training.weights import read_weights
@@ -255,6 +256,29 @@ def test_gradcam_draws_a_row_an_image_and_a_column_a_detector(run: Path, photos:
     assert main(["gradcam", str(run), *files, "--count", "1", "--out", str(tmp_path / "c.png")]) == 0
     with Image.open(tmp_path / "c.png") as picture:
         assert 2 * picture.height == pytest.approx(sizes[0][1], rel=0.05)
+
+
+def test_gradcam_goes_on_where_one_score_does_not_depend_on_the_layer(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mixdet.runs import grad_cam as drawing
+
+    grad_cam, unrelated = drawing.grad_cam, list[bool]()
+
+    def asked(*words: object) -> object:
+        if unrelated.pop():
+            raise UnrelatedLayer("the score of this box does not depend on p2: it is pooled from another level")
+        return grad_cam(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(drawing, "grad_cam", asked)
+    words = ["gradcam", str(run), str(photos / "a.png"), str(photos / "b.jpg"), "--out", str(tmp_path / "cam.png")]
+    unrelated += [False, True]
+    assert main(words) == 0
+    assert (tmp_path / "cam.png").is_file()
+    capsys.readouterr()
+    unrelated += [True, True]
+    assert main(words) == 2
+    assert "does not depend on p2: it is pooled from another level; name another --layer" in one_line(capsys)
 
 
 @pytest.mark.parametrize(

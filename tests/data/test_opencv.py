@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -54,6 +56,11 @@ def test_planar_images_have_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> 
         assert opencv.cv2 is None or planes.is_contiguous()
     monkeypatch.setattr(opencv, "cv2", None)
     assert opencv.planar(image.permute(2, 0, 1)).stride(0) == 1
+
+
+def test_an_opencv_older_than_the_extra_asks_for_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", ModuleType("cv2"))
+    assert opencv._load() is None
 
 
 def test_the_decoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

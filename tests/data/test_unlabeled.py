@@ -17,7 +17,9 @@ from mixdet.data import open_dataset
 from mixdet.data.overlap import left_out, overlap
 from mixdet.data.unlabeled import open_unlabeled
 from mixdet.errors import MixdetError
+from mixdet.recipes.recipe import PoolSection
 from mixdet.runs.commands import train
+from mixdet.runs.data import build_pool
 from recipes_for_tests import quick_recipe
 
 
@@ -85,7 +87,24 @@ def test_linked_folders_are_searched_each_once(pool: Path, tmp_path: Path) -> No
     os.symlink(pool / "deep", pool / "zdeep")
     os.symlink(tmp_path, pool / "up")
     found = open_unlabeled(str(pool)).images
-    assert [found.name(i) for i in range(len(found))] == ["a.PNG", "b.jpg", "deep/er/c.jpeg", "linked/here/z.png"]
+    all_four = ["a.PNG", "b.jpg", "deep/er/c.jpeg", "linked/here/z.png"]
+    assert [found.name(i) for i in range(len(found))] == all_four
+    picture(tmp_path / "elsewhere" / "y.png")
+    os.symlink(tmp_path / "elsewhere" / "y.png", pool / "y.png")
+    picture(tmp_path / "third" / "x.png")
+    os.symlink(tmp_path / "third", pool / "too")
+    kept = build_pool(PoolSection(path=str(pool)), open_dataset("scenes:photo/train,count=2,size=64"))
+    assert sorted(kept.images.name(i) for i in range(len(kept))) == [*all_four, "too/x.png", "y.png"]
+    assert kept.notes == ()
+
+
+def test_a_list_leads_through_links_as_the_system_does(tmp_path: Path) -> None:
+    picture(tmp_path / "far" / "other" / "right.png")
+    picture(tmp_path / "other" / "right.png", (9, 9))
+    (tmp_path / "far" / "x").mkdir()
+    os.symlink(tmp_path / "far" / "x", tmp_path / "link")
+    (tmp_path / "list.txt").write_text("../other/right.png\n")
+    assert open_unlabeled(str(tmp_path / "list.txt"), str(tmp_path / "link")).sizes.tolist() == [[30, 40]]
 
 
 def test_labelled_images_are_left_out_whatever_they_are_called(pool: Path, tmp_path: Path) -> None:

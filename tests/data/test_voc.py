@@ -86,6 +86,17 @@ def test_two_years(tmp_path: Path) -> None:
     refused(f"{tmp_path}/VOC2007+2011:trainval", "there is no folder", "VOC2011")
 
 
+def test_a_linked_folder_of_voc_is_fine_and_images_out_of_it_are_not(tmp_path: Path) -> None:
+    real = folder(tmp_path / "far", "year", a=annotation(thing()))
+    (tmp_path / "VOC2007").symlink_to(real)
+    data = read_voc(f"{tmp_path}/VOC2007:trainval")
+    check_images(data)
+    (real / "JPEGImages" / "a.jpg").rename(tmp_path / "a.jpg")
+    (real / "JPEGImages" / "a.jpg").symlink_to(tmp_path / "a.jpg")
+    with pytest.raises(MixdetError, match="link out of the images' folder"):
+        check_images(data)
+
+
 def test_other_names_are_sorted_and_the_same_for_every_split(tmp_path: Path) -> None:
     base = folder(tmp_path, "mine", "train", a=annotation(thing("zebra \n")), b=annotation(thing("ant"), thing("dog")))
     (base / "ImageSets" / "Main" / "val.txt").write_text("a")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mixdet.cli.main import main
 from mixdet.data.scenes import scenes
 from mixdet.data.stand_in import write_coco
+from mixdet.errors import MixdetError
 from mixdet.reports.tiles import tiles_per_object, tiles_touched
 
 
@@ -77,3 +78,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "all: N_T that keeps N_O within 1.2 to 2.5:" in said
     assert main(["tiles", str(tmp_path / "train.json"), "--num-tiles", "0"]) == 2
     assert "'0' is not a count" in capsys.readouterr().err
+
+
+def test_more_tiles_than_pixels_are_refused() -> None:
+    with pytest.raises(MixdetError, match=r"num_tiles = 10\d{20}: the largest image is 64 pixels long"):
+        tiles_per_object(scenes("photo", count=2, size=64), (1, 10**21))

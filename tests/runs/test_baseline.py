@@ -22,6 +22,7 @@ from mixdet.errors import EnvironmentFault, MixdetError
 from mixdet.runs import baseline, commands
 from mixdet.runs.baseline import Gain, end_with
 from mixdet.runs.fit import FitResult
+from mixdet.runs.folder import RunFolder
 from mixdet.training.checkpoint import latest_checkpoint
 from mixdet.training.weights import read_card
 from recipes_for_tests import quick_recipe
@@ -37,6 +38,19 @@ def test_what_only_the_run_remembers_is_not_the_baselines(tmp_path: Path) -> Non
     matched = MUM.replace("score_threshold: 0.1", "score_threshold: 0.1, matched_thresholds: true")
     result = commands.train(quick_recipe(tmp_path / "run", POOL, matched, "schedule.steps=3", "run.baseline=true"))
     assert (result.exit_code, result.gain is not None) == (0, True)
+
+
+def test_the_threads_lent_to_the_baseline_come_back(tmp_path: Path) -> None:
+    recipe = quick_recipe(tmp_path / "run", POOL, MUM)
+    try:
+        torch.set_num_threads(2)
+        beside = baseline.Baseline(recipe, RunFolder(tmp_path / "run"))
+        torch.set_num_threads(1)
+        beside.process = subprocess.Popen(["true"])
+        beside.stop()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 def final(folder: Path) -> dict[str, Tensor]:

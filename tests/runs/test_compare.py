@@ -237,11 +237,13 @@ def test_recipes_are_rows_too(study: str, capsys: pytest.CaptureFixture[str]) ->
         (["quickstart", "quickstart"], "command line: two of the recipes are called quickstart; rename one"),
         (["own.yaml", "data.val=null"], "plain: data.val=null: there is nothing to compare by; give it data.val or"),
         (["own.yaml", "--results", "bad.jsonl"], "bad.jsonl, line 1: not a result ("),
+        (["own.yaml", "--results", "bytes.jsonl"], "bytes.jsonl: the text is not UTF-8, so not results; name another"),
     ],
 )
 def test_what_cannot_be_compared(
     words: list[str], message: str, study: str, calls: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("bytes.jsonl").write_bytes(b"\xff\xfe")
     Path("bad.jsonl").write_text('{"study": "Our table"}\n')
     assert main(["compare", *words]) == 2
     err = capsys.readouterr().err

@@ -94,6 +94,19 @@ def test_instant_teachings_mixture_is_drawn(tmp_path: Path, monkeypatch: pytest.
         assert torch.equal(image, weak.images[i, :, : image.shape[1], : image.shape[2]])
 
 
+@pytest.mark.parametrize("words", [("data.batch_size=1",), ("data.batch_size=2", "data.shards=2")])
+def test_as_many_are_mixed_as_there_are_unlabelled_images(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A labelled shard of one image leaves nothing to mix; the unlabelled ones that it stands for are four."""
+    size = f"data.unlabeled_batch_size={4 * len(words)}"
+    seen, bordered, _ = drawn(tmp_path, monkeypatch, 4, *words, size)
+    assert len(bordered) == 4
+    assert any(not torch.equal(seen[3 * i][0], seen[3 * i + 2][0]) for i in range(4))
+    blended = "method={name: mum, mix_unlabeled: lossmix, decay: {burn_in_steps: 1}}"
+    assert len(drawn(tmp_path, monkeypatch, 4, blended, *words, size)[0]) == 12
+
+
 @pytest.mark.parametrize("name", ["unbiased_teacher", "mum"])
 def test_mixed_unlabelled_images_are_drawn_before_their_tiles(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from itertools import chain
 from pathlib import Path
@@ -187,3 +188,29 @@ def test_difficult_flags_that_are_lost_are_told(tmp_path: Path, capsys: pytest.C
     command = next(line for line in said.splitlines() if line.startswith("next: ")).removeprefix("next: ")
     recipe = load_recipe("mum", shlex.split(command)[3:5])
     assert recipe.data.labeled.path == str(tmp_path / "a, b" / "labeled.json")
+
+
+@pytest.mark.parametrize("name", ["Bild\u202f1.png", "zero\u200dwidth.png", "\u00a0.png"])
+def test_names_that_only_look_odd(name: str, coco: str, tmp_path: Path) -> None:
+    rename(coco, name)
+    (made,) = split(coco, tmp_path / "out", count=9, seeds=(0,))
+    pool = open_unlabeled(str(made.folder / "unlabeled.txt"))
+    labeled = open_dataset(str(made.folder / "labeled.json"), str(tmp_path / "data" / "train"))
+    assert len(pool) == 15
+    assert name in {d.images.name(i) for d in (pool, labeled) for i in range(len(d))}
+
+
+def test_nothing_is_written_where_a_name_does_not_fit_a_line(coco: str, tmp_path: Path) -> None:
+    rename(coco, "end.png ")
+    with pytest.raises(MixdetError, match="a name that a line of text cannot hold"):
+        split(coco, tmp_path / "out", count=9, seeds=(0, 1, 2))  # some seed leaves it unlabelled
+    assert not (tmp_path / "out").exists()
+
+
+def rename(coco: str, name: str) -> None:
+    """Call the first image of a COCO file otherwise."""
+    content = json.loads(Path(coco).read_text())
+    folder = Path(coco).parent / "train"
+    (folder / content["images"][0]["file_name"]).rename(folder / name)
+    content["images"][0]["file_name"] = name
+    Path(coco).write_text(json.dumps(content))

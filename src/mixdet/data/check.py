@@ -10,6 +10,7 @@ import difflib
 import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -19,6 +20,8 @@ from mixdet.data.dataset import DetectionDataset, SelectedImages
 from mixdet.data.images import FileImages, image_size, quoted, read_image
 from mixdet.errors import MixdetError
 
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # of Unicode's categories
+_TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # with which a name can look like another
 _FARTHEST = 1e7  # no image is that many pixels wide
 _PIXELS = "coordinates must be absolute pixels [x, y, width, height]"
 
@@ -43,7 +46,7 @@ def bad_name(name: str) -> str | None:
     """Why a relative file name of an annotation file must not be opened, and the fix; None if it is fine."""
     if not name.strip():
         return "is empty; write the image's file name"
-    if not name.isprintable():
+    if holds_control(name):
         return "holds control characters; rename the file"
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
         return "is a URL; download the image and write its file name"
@@ -54,6 +57,11 @@ def bad_name(name: str) -> str | None:
     if ".." in name.split("/"):
         return "leaves the images' folder; write it relative to the images' folder, without '..'"
     return None
+
+
+def holds_control(name: str) -> bool:
+    """Whether a name holds control characters, line ends, turns of direction, or bytes that are not UTF-8."""
+    return any(unicodedata.category(c) in _CONTROL or unicodedata.bidirectional(c) in _TURNS for c in name)
 
 
 def nearest(name: str, names: Collection[str]) -> str | None:
@@ -142,7 +150,7 @@ def clean_boxes(
 
 
 def check_images(dataset: DetectionDataset, *, decode: bool = False) -> None:
-    """Check every image file of ``dataset``: there, regular, inside its folder, readable, of the annotated size.
+    """Check every image file of ``dataset``: there, regular, in its ``homes``, readable, of the annotated size.
 
     Only headers are read, so that a data set of COCO's size takes a minute at most. Drawn images pass.
 
@@ -166,18 +174,17 @@ def image_defects(dataset: DetectionDataset, *, decode: bool = False) -> dict[in
         positions, source = source.indices, source.source
     if not isinstance(source, FileImages):
         return {}
-    found, root = dict[int, str](), os.path.realpath(source.root)
+    found, homes = dict[int, str](), [os.path.join(os.path.realpath(home), "") for home in source.homes]
     for i, position in enumerate(positions):
         try:
-            _check_file(root, source.path(int(position)), dataset.sizes[i], decode)
+            _check_file(homes, source.path(int(position)), dataset.sizes[i], decode)
         except MixdetError as fault:
             found[i] = str(fault)
     return found
 
 
-def _check_file(root: str, path: str, size: NDArray[np.int32], decode: bool) -> None:
-    real = os.path.realpath(path)
-    if not real.startswith(os.path.join(root, "")):
+def _check_file(homes: list[str], path: str, size: NDArray[np.int32], decode: bool) -> None:
+    if homes and not os.path.realpath(path).startswith(tuple(homes)):
         raise MixdetError(f"{quoted(path)}: is a link out of the images' folder; copy the file there")
     if not os.path.lexists(path):
         raise MixdetError(f"{quoted(path)}: no such file; {_nearest_file(path)}")

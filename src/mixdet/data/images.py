@@ -104,18 +104,26 @@ class FileImages:
         root: the folder.
         buffer: all names, relative to ``root`` with "/" between folders, one after the other.
         offsets: (N + 1,) int64; name i is ``buffer[offsets[i]:offsets[i + 1]]``.
+        homes: folders that the files must be in, links followed (``check_images``); none where users named the files.
     """
 
     root: str
     buffer: bytes
     offsets: NDArray[np.int64]
+    homes: tuple[str, ...]
 
     @classmethod
-    def from_names(cls, root: str | os.PathLike[str], names: Sequence[str]) -> FileImages:
-        """From relative names, in order."""
+    def from_names(
+        cls,
+        root: str | os.PathLike[str],
+        names: Sequence[str],
+        homes: Sequence[str | os.PathLike[str]] | None = None,
+    ) -> FileImages:
+        """From relative names, in order; ``homes`` is ``root`` if not given."""
         encoded = [os.fsencode(name) for name in names]
         lengths = np.array([0, *(len(name) for name in encoded)], np.int64)
-        return cls(os.path.abspath(root), b"".join(encoded), np.cumsum(lengths))
+        allowed = tuple(os.path.abspath(home) for home in ([root] if homes is None else homes))
+        return cls(os.path.abspath(root), b"".join(encoded), np.cumsum(lengths), allowed)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

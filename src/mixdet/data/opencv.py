@@ -23,9 +23,10 @@ _JPEG_END = b"\xff\xd9"
 
 def _load() -> Any:
     try:
-        return importlib.import_module("cv2")
+        found = importlib.import_module("cv2")
     except ImportError:  # also of a build that lacks a system library
         return None
+    return found if hasattr(found, "IMREAD_COLOR_RGB") else None  # older than the extra asks for
 
 
 cv2 = _load()

@@ -54,7 +54,7 @@ def open_unlabeled(path: str, images: str | None = None) -> DetectionDataset:
         )
     if place.suffix.lower() == ".txt" and not place.is_dir():
         return images_of_files(
-            _listed(place, Path(images) if images else Path(os.path.realpath(place)).parent),
+            _listed(place, Path(os.path.realpath(images)) if images else Path(os.path.realpath(place)).parent),
             name=place.name,
             skip_unreadable=True,
         )
@@ -102,7 +102,7 @@ def images_of_files(
     if faults and not (sizes and skip_unreadable):
         raise faults[0]
     root = os.path.commonpath([os.path.dirname(file) for file in sizes])
-    source = FileImages.from_names(root, [os.path.relpath(file, root) for file in sizes])
+    source = FileImages.from_names(root, [os.path.relpath(file, root) for file in sizes], homes=())
     dataset = _without_annotations(name, source, np.array([*sizes.values()], np.int32), classes, category_ids)
     return passed_over(dataset, len(unique), [str(fault) for fault in faults])
 

@@ -125,7 +125,7 @@ def _pack(
     )
     return DetectionDataset.from_rows(
         os.path.basename(spec),
-        FileImages.from_names(folders[0].parent, names),
+        FileImages.from_names(folders[0].parent, names, homes=[folder / "JPEGImages" for folder in folders]),
         classes,
         sizes=sizes,
         image_index=index,

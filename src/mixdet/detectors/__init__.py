@@ -3,7 +3,7 @@
 from mixdet.detectors.backbones import BODIES, FPNBackbone, build_backbone
 from mixdet.detectors.ensemble import Ensemble, weighted_box_fusion
 from mixdet.detectors.faster_rcnn import FasterRCNN
-from mixdet.detectors.grad_cam import GradCAM, grad_cam
+from mixdet.detectors.grad_cam import GradCAM, UnrelatedLayer, grad_cam
 from mixdet.detectors.presets import PRESETS, Preset, ProposalLimit
 from mixdet.detectors.two_heads import TwoHeadRCNN
 from mixdet.detectors.weighting import MIXED_TERMS, ROI_CLS_LOSSES, cross_entropy, focal_loss, match_weights
@@ -23,6 +23,7 @@ __all__ = [
     "Preset",
     "ProposalLimit",
     "TwoHeadRCNN",
+    "UnrelatedLayer",
     "build_backbone",
     "cross_entropy",
     "focal_loss",

@@ -18,6 +18,10 @@ from torch.nn import functional as F
 from mixdet.structures import Batch, Detector, Features, Regions, Staged, TwoStage
 
 
+class UnrelatedLayer(ValueError):
+    """A box's score does not depend on the layer asked for, as it is pooled from another level."""
+
+
 @dataclass(frozen=True, eq=False)
 class GradCAM:
     """Where the score of one class for one box comes from.
@@ -56,7 +60,8 @@ def grad_cam(detector: Detector, batch: Batch, box: Tensor, label: int, layer: s
 
     Raises:
         TypeError: a detector without the steps of ``TwoStage``, such as an ensemble.
-        ValueError: several images, a layer the detector does not have, or one that this box's score does not depend on.
+        ValueError: several images, or a layer the detector does not have.
+        UnrelatedLayer: a ValueError too, of a layer that this box's score does not depend on.
     """
     if not isinstance(detector, TwoStage):
         raise TypeError(f"grad_cam: a {type(detector).__name__} has no logit of a box; give it one of its members")
@@ -73,7 +78,7 @@ def grad_cam(detector: Detector, batch: Batch, box: Tensor, label: int, layer: s
         logit = logits[0, label + 1]  # background first
     gradient = torch.autograd.grad(logit, tap)[0]
     if not gradient.any():
-        raise ValueError(f"the score of this box does not depend on {layer}: it is pooled from another level")
+        raise UnrelatedLayer(f"the score of this box does not depend on {layer}: it is pooled from another level")
     alpha = gradient.mean(dim=(2, 3), keepdim=True)
     heat = (alpha * tap.detach()).sum(dim=1, keepdim=True).relu()
     height, width = batch.sizes[0].tolist()

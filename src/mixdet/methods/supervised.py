@@ -21,7 +21,7 @@ Deviations:
 - An image paired with itself by the shuffle gives its plain loss; the paper does not say what happens then.
 - ``ema_decay`` adds a moving average beside the student, which the paper has not; it changes no gradient.
 - ``labeled_views`` trains on strong views too or alone, as Unbiased Teacher does with labelled images, and ``tiles``
-  mixes tiles and un-mixes features, as MUM's supplement does in supervised detection (boxes are the un-mixed ones).
+  mixes tiles and un-mixes features, as section 5 of MUM does in supervised detection (boxes are the un-mixed ones).
   Neither is in the LossMix paper.
 """
 

@@ -101,7 +101,7 @@ class SupervisedSection(MethodSection):
     labeled_views: LabeledViews = "weak"
     """Views that are trained on."""
     tiles: TilesSection | None = None
-    """Mix tiles, un-mix features (MUM's supplement); null for not."""
+    """Mix tiles, un-mix features (MUM section 5); null for not."""
 
     @property
     def views(self) -> LabeledViews:

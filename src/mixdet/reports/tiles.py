@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixdet.data.dataset import DetectionDataset
+from mixdet.errors import MixdetError
 
 RANGE = (1.2, 2.5)
 """N_O that helps, as the paper found it on COCO: below, images are hardly mixed; above, objects are torn apart."""
@@ -46,7 +47,12 @@ def tiles_per_object(dataset: DetectionDataset, num_tiles: Sequence[int]) -> Til
     """N_O by object size, for each N_T; crowd boxes are left out.
 
     Tiles are equal parts of the image, so that N_O does not change when the image is resized.
+
+    Raises:
+        MixdetError: more tiles along a side than an image has pixels.
     """
+    if len(dataset) and max(num_tiles) > (most := int(dataset.sizes.max())):
+        raise MixdetError(f"num_tiles = {max(num_tiles)}: the largest image is {most} pixels long; cut it into fewer")
     real = ~dataset.crowd
     boxes, areas = dataset.boxes[real].astype(np.float64), dataset.areas[real]
     sizes = dataset.sizes[dataset.image_index[real]].astype(np.float64)

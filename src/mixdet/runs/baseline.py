@@ -83,6 +83,7 @@ class Baseline:
         self.folder = RunFolder(self.root)
         self.recipe = without_unlabeled(recipe, recipe.method, self.root)
         self.process: subprocess.Popen[bytes] | None = None
+        self.threads = torch.get_num_threads()  # the run's own before and after
         self.lost = ""  # why there is nothing to compare with
 
     def reached(
@@ -120,7 +121,7 @@ class Baseline:
             networks = nn.ModuleDict({n: part for n, part in method.named_children() if n in ("student", "teacher")})
             save_checkpoint(self.folder.checkpoints, step, networks, optimizer, notes)
         if next(method.parameters()).device.type == "cpu":
-            torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is the baseline's from here on
+            torch.set_num_threads(max(1, self.threads - 1))  # one is the baseline's from here on
         paths = os.pathsep.join(filter(None, sys.path))
         with (self.root / "log.txt").open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
@@ -141,6 +142,7 @@ class Baseline:
     def _ended(self, process: subprocess.Popen[bytes]) -> int:
         """Its exit code."""
         code = process.wait()
+        torch.set_num_threads(self.threads)
         if process.stdin is not None:
             process.stdin.close()
         return code

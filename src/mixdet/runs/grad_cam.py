@@ -11,7 +11,7 @@ from PIL import Image
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView
 from mixdet.data.streams import evaluation_batches
-from mixdet.detectors import GradCAM, grad_cam
+from mixdet.detectors import GradCAM, UnrelatedLayer, grad_cam
 from mixdet.errors import MixdetError
 from mixdet.reports.drawing import contact_sheet, draw_detections, heated
 from mixdet.runs.infer import Trained
@@ -34,10 +34,11 @@ def draw_grad_cams(
         dataset: the images; annotations are not read.
         class_name: only detections of this class; None for any.
         rank: which detection, counted from the best score.
-        layer: as in ``grad_cam``.
+        layer: as in ``grad_cam``; where a box's score does not depend on it, the picture says so.
 
     Raises:
-        MixdetError: a class or a layer that a model does not have, an ensemble, or no such detection in any image.
+        MixdetError: a class or a layer that a model does not have, an ensemble, no such detection in any image, or none
+            whose score depends on the layer.
     """
     name, first = models[0]
     labels = {of: {text: label for label, text in enumerate(model.card.classes)} for of, model in models}
@@ -46,6 +47,7 @@ def draw_grad_cams(
             raise MixdetError(f"{of}: no class {class_name!r}; it has {', '.join(known)}")
     pictures: list[Image.Image] = []
     captions: list[str] = []
+    unrelated, drawn = "", 0
     for index, found in enumerate(first.stream(dataset)):
         if class_name is not None:
             found = found.select(found.labels == labels[name][class_name])
@@ -58,7 +60,14 @@ def draw_grad_cams(
         for of, model in models:
             if text not in labels[of]:
                 raise MixdetError(f"{of}: no class {text!r}, which {name} found; name one of both with --class")
-            cam = _asked(of, model, one, chosen, labels[of][text], layer)
+            try:
+                cam = _asked(of, model, one, chosen, labels[of][text], layer)
+            except UnrelatedLayer as fault:
+                unrelated = str(fault)
+                pictures.append(draw_detections(one.image(0), chosen, first.card.classes, 0.0))
+                captions.append(f"does not depend on {layer}, {of}")
+                continue
+            drawn += 1
             shown = Detections(chosen.boxes, chosen.labels, torch.tensor([cam.score]))
             heat = torch.nn.functional.interpolate(cam.heat[None, None], size=one.image(0).shape[-2:], mode="bilinear")
             pictures.append(draw_detections(heated(one.image(0), heat[0, 0]), shown, first.card.classes, 0.0))
@@ -68,6 +77,8 @@ def draw_grad_cams(
         raise MixdetError(
             f"{name}: no image has {rank} or more detections{of_class}; give other images, or a lower --rank"
         )
+    if not drawn:
+        raise MixdetError(f"{name}: {unrelated}; name another --layer")
     return contact_sheet(pictures, 1 + len(models), captions)
 
 
@@ -81,6 +92,8 @@ def _asked(
     box = transform_boxes(chosen.boxes, packed.affines[0].to(chosen.boxes))[0]
     try:
         return grad_cam(model.detector, batch, box.to(model.device), label, layer)
+    except UnrelatedLayer:
+        raise
     except (TypeError, ValueError) as fault:
         raise MixdetError(f"{name}: {fault}") from None
 

@@ -106,7 +106,7 @@ class Journal:
             if self.metrics is not None and not known:
                 self.metrics.write({"step": step, **{f"val/{name}/{key}": v for key, v in result.numbers.items()}})
         if self.health is not None and not known:
-            for alarm in self.health.evaluated(step, {name: r.headline for name, r in results.items()}):
+            for alarm in self.health.evaluated(step, {name: r.numbers["AP"] for name, r in results.items()}):
                 self.alarm(step, alarm)
 
     def alarm(self, step: int, sentence: str) -> None:

@@ -16,6 +16,7 @@ from mixdet.errors import MixdetError
 from mixdet.methods.method import LABELED_VIEWS
 from mixdet.methods.supervised import of_each_view
 from mixdet.mixing import TileMix, mix_tiles, tile_borders
+from mixdet.recipes.mixing_checks import unlabeled_batch
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.drawing import contact_sheet, draw_borders, draw_detections, draw_instances
 from mixdet.runs.build import build_mix, build_unlabeled_mix
@@ -86,7 +87,8 @@ def draw_taught(recipe: Recipe, data: Data, count: int, stride: int = 32) -> Ima
     mix, section = build_unlabeled_mix(recipe.method), recipe.method.mixed_tiles()
     tile_mix = None if section is None else TileMix(section.group_size, section.num_tiles, section.p, mode=section.mode)
     classes, views = data.labeled.classes, Stream("labeled", labeled=True, views=("strong",))
-    stream = open_stream(recipe, data, views, own_shards=range(1), start=0, stride=stride)
+    size = unlabeled_batch(recipe) if recipe.method.unlabeled else None
+    stream = open_stream(recipe, data, views, own_shards=range(1), start=0, stride=stride, batch_size=size)
     pictures: list[Image.Image] = []
     captions: list[str] = []
     batches = (packed.to_views("cpu", packed.weak.images.new_zeros(3).float()) for packed in stream)

@@ -80,12 +80,16 @@ def read_results(path: Path) -> list[Result]:
     """The lines of a results file; none if there is no file.
 
     Raises:
-        MixdetError: a line that is no result.
+        MixdetError: a line that is no result, a file that is no text.
     """
     if not path.exists():
         return []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise MixdetError(f"{path}: the text is not UTF-8, so not results; name another file with --results") from None
     found = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             found.append(Result(**json.loads(line)))
         except (TypeError, json.JSONDecodeError) as fault:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mixdet.data.check import holds_control
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.images import FileImages, quoted
 from mixdet.data.sources import open_dataset
@@ -82,19 +83,20 @@ def split(
     if val_fraction is not None or val_count is not None:
         held = {s: held_out(dataset, chosen[s], seed=s, fraction=val_fraction, count=val_count) for s in seeds}
     parts = {seed: folds_of(dataset.subset(chosen[seed]), folds, seed) for seed in seeds}
+    rest = {s: np.setdiff1d(np.arange(len(dataset)), np.concatenate([chosen[s], held[s]])) for s in seeds}
+    lists = {s: _lines(folder, [source.path(int(i)) for i in rest[s]]) for s, folder in folders.items()}
     done = []
     for seed, folder in folders.items():
         labeled = dataset.subset(chosen[seed])
-        rest = np.setdiff1d(np.arange(len(dataset)), np.concatenate([chosen[seed], held[seed]]))
         folder.mkdir(parents=True, exist_ok=True)
-        _write_list(folder / "unlabeled.txt", [source.path(int(i)) for i in rest])
+        write_text_atomically(folder / "unlabeled.txt", "".join(f"{line}\n" for line in lists[seed]))
         if len(held[seed]):
             _write_coco(folder / "val.json", dataset.subset(held[seed]))
         for number, (kept, left) in enumerate(parts[seed]):
             _write_coco(folder / f"fold-{number}-train.json", labeled.subset(kept))
             _write_coco(folder / f"fold-{number}-val.json", labeled.subset(left))
         _write_coco(folder / "labeled.json", labeled)  # last: it says that the split is whole
-        done.append(Split(folder, labeled, len(held[seed]), len(rest), Path(os.path.relpath(source.root))))
+        done.append(Split(folder, labeled, len(held[seed]), len(rest[seed]), Path(os.path.relpath(source.root))))
     return done
 
 
@@ -130,10 +132,10 @@ def _write_coco(path: Path, dataset: DetectionDataset) -> None:
     write_text_atomically(path, json.dumps(content))
 
 
-def _write_list(path: Path, files: list[str]) -> None:
-    """One image a line, relative to where the list really is."""
-    home = os.path.realpath(path.parent)  # what ".." means to the system
+def _lines(folder: Path, files: list[str]) -> list[str]:
+    """A list of images to be written to ``folder``: relative to where that really is, each a line that reads back."""
+    home = os.path.realpath(folder)  # what ".." means to the system
     lines = [os.path.relpath(os.path.realpath(file), home) for file in files]
-    if odd := next((line for line in lines if line != line.strip() or not line.isprintable()), None):
+    if odd := next((line for line in lines if line != line.strip() or holds_control(line)), None):
         raise MixdetError(f"{quoted(repr(odd))}: a name that a line of text cannot hold; rename the image")
-    write_text_atomically(path, "".join(f"{line}\n" for line in lines))
+    return lines

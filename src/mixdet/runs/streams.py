@@ -15,7 +15,14 @@ from mixdet.structures import Stream
 
 
 def open_stream(
-    recipe: Recipe, data: Data, stream: Stream, *, own_shards: range, start: int, stride: int
+    recipe: Recipe,
+    data: Data,
+    stream: Stream,
+    *,
+    own_shards: range,
+    start: int,
+    stride: int,
+    batch_size: int | None = None,
 ) -> Iterator[PackedBatch]:
     """Shards of one stream, without end.
 
@@ -26,6 +33,7 @@ def open_stream(
         own_shards: those of this process.
         start: first step.
         stride: canvas sides are multiples of it.
+        batch_size: images a step, if not as many as the recipe says of this stream.
     """
     section, dataset = recipe.data, data.of_stream(stream.name)
     view = training_view(section)
@@ -36,7 +44,7 @@ def open_stream(
         name=stream.name,
         labeled=stream.labeled,
         strong=dict.fromkeys(stream.views, strong),
-        batch_size=unlabeled_batch(recipe) if stream.name == "unlabeled" else section.batch_size,
+        batch_size=batch_size or (unlabeled_batch(recipe) if stream.name == "unlabeled" else section.batch_size),
         shards=section.shards,
         own_shards=own_shards,
         start=start,
