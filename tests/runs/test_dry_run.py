@@ -143,6 +143,16 @@ def test_only_what_must_is_replaced(row: str, also: set[str], batch: int, tmp_pa
     assert len(small.data.short_sides) == len(recipe.data.short_sides)
 
 
+@pytest.mark.parametrize(("gpu", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_bfloat16_is_tried_on_a_gpu(gpu: bool, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    recipe = load_recipe("mum")
+    small = shrunk(recipe, tmp_path)
+    assert small.run.precision == precision
+    assert (("run.precision", "fp32") in replacements(recipe, small)) != gpu
+    assert shrunk(load_recipe("mum", ["run.device=cpu"]), tmp_path / "cpu").run.precision == "fp32"
+
+
 def test_a_phase_for_every_change(tmp_path: Path) -> None:
     words = ["schedule={name: step, steps: 90, warmup_steps: 200, milestones: [30, 60]}", "method.mix_until_step=45"]
     small = shrunk(load_recipe("lossmix_small", words), tmp_path)

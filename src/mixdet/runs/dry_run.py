@@ -25,6 +25,7 @@ from mixdet.recipes.recipe import Recipe, SourceSection
 from mixdet.recipes.yaml_text import dump_value
 from mixdet.runs import commands
 from mixdet.runs.folder import RunFolder
+from mixdet.training.distributed import takes_gpu
 
 SHORT_SIDE = 64
 IMAGES = {"labeled": 12, "val": 4, "test": 4}
@@ -137,11 +138,13 @@ def shrunk(recipe: Recipe, folder: Path) -> Recipe:
     Phases are what warm-up, milestones, burn-in, ramp and ``mix_until_step`` separate; each is entered. Images and
     batch become small, a labelled fraction becomes a quarter at least; the batch is mixed as the recipe says, in two
     shards where it has several. ImageNet weights that are not installed are left out, and gradients are clipped then.
-    Everything else is the recipe's.
+    On a CPU bfloat16 is left out too, which many only emulate, at minutes a step. Everything else is the recipe's.
     """
     values = recipe.model_dump(mode="json")
     data, schedule, method = values["data"], values["schedule"], values["method"]
     values["run"] |= {"devices": 1, "log_every": 1, "out": str(folder / "run"), "baseline": False}
+    if not takes_gpu(recipe.run.device):
+        values["run"]["precision"] = "fp32"
     if recipe.detector.weights not in ("none", "wheel"):
         values["detector"] |= {"weights": "none", "weights_sha256": None}
         values["optim"]["clip_norm"] = CLIP

@@ -91,6 +91,11 @@ class World:
             dist.barrier()
 
 
+def takes_gpu(device: str) -> bool:
+    """Whether ``device`` (auto, cpu or cuda) is a GPU here: auto takes CUDA where there is one."""
+    return device == "cuda" or (device == "auto" and torch.cuda.is_available())
+
+
 def join_world(device: str = "auto") -> World:
     """Join the processes that torchrun started, or stand alone.
 
@@ -101,7 +106,7 @@ def join_world(device: str = "auto") -> World:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda" and not torch.cuda.is_available():
         raise EnvironmentFault("run.device: 'cuda' asked for, but torch sees no GPU; use cpu or auto")
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    on_gpu = takes_gpu(device)
     if on_gpu and local_rank >= torch.cuda.device_count():
         raise EnvironmentFault(
             f"run.devices: process {local_rank} on this node, but torch sees {torch.cuda.device_count()} GPUs"
