@@ -60,7 +60,7 @@ def test_a_shipped_recipe_is_one_screen_with_its_command_and_survives_a_round_tr
     assert len(text.splitlines()) <= 45
     first, second = text.splitlines()[:2]
     assert first.split("  ")[0] in (f"# mixdet train {name}", "# mixdet train")
-    papers = ("lossmix_voc", "lossmix_coco", "mum_coco", "mum_coco_additional", "mum_voc", "mum_voc_coco")
+    papers = ("lossmix_voc", "lossmix_coco", "mum_coco", "mum_coco_additional", "mum_swin", "mum_voc", "mum_voc_coco")
     assert ("Table" in second) == (name in papers)
     recipe = load_recipe(name)
     (tmp_path / "again.yaml").write_text(recipe.to_yaml())
