@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mixdet.detectors import PRESETS, Ensemble, FasterRCNN, TwoHeadRCNN, build_backbone, grad_cam
+from mixdet.detectors import PRESETS, Ensemble, FasterRCNN, TwoHeadRCNN, UnrelatedLayer, build_backbone, grad_cam
 from mixdet.detectors.grad_cam import layers_of
 from mixdet.structures import Batch, Regions
 from oracles.grad_cam import heat as literal_heat
@@ -85,7 +85,7 @@ def test_classes_differ(detector: FasterRCNN, batch: Batch) -> None:
 
 def test_a_box_has_one_level_and_all_stages(detector: FasterRCNN, batch: Batch) -> None:
     assert layers_of(detector) == (*STAGES, "p2", "p3", "p4", "p5")
-    with pytest.raises(ValueError, match="does not depend on p5: it is pooled from another level"):
+    with pytest.raises(UnrelatedLayer, match="does not depend on p5: it is pooled from another level"):
         grad_cam(detector, batch, SMALL, 0, "p5")
     with pytest.raises(ValueError, match="no layer 'res5'; this detector has stem, stride4"):
         grad_cam(detector, batch, SMALL, 0, "res5")

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from mixdet.structures import Batch, Detector, Features, Regions, Staged, TwoStage
 
 
-class UnrelatedLayer(ValueError):
+class UnrelatedLayer(RuntimeError):
     """A box's score does not depend on the layer asked for, as it is pooled from another level."""
 
 
@@ -61,7 +61,7 @@ def grad_cam(detector: Detector, batch: Batch, box: Tensor, label: int, layer: s
     Raises:
         TypeError: a detector without the steps of ``TwoStage``, such as an ensemble.
         ValueError: several images, or a layer the detector does not have.
-        UnrelatedLayer: a ValueError too, of a layer that this box's score does not depend on.
+        UnrelatedLayer: of a layer that this box's score does not depend on.
     """
     if not isinstance(detector, TwoStage):
         raise TypeError(f"grad_cam: a {type(detector).__name__} has no logit of a box; give it one of its members")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from mixdet.data.dataset import DetectionDataset
 from mixdet.data.geometry import WeakView
@@ -41,45 +42,50 @@ def draw_grad_cams(
             whose score depends on the layer.
     """
     name, first = models[0]
-    labels = {of: {text: label for label, text in enumerate(model.card.classes)} for of, model in models}
-    for of, known in labels.items():
-        if class_name is not None and class_name not in known:
-            raise MixdetError(f"{of}: no class {class_name!r}; it has {', '.join(known)}")
+    for of, model in models:
+        if class_name is not None and class_name not in model.card.classes:
+            raise MixdetError(f"{of}: no class {class_name!r}; it has {', '.join(model.card.classes)}")
     pictures: list[Image.Image] = []
     captions: list[str] = []
-    unrelated, drawn = "", 0
-    for index, found in enumerate(first.stream(dataset)):
-        if class_name is not None:
-            found = found.select(found.labels == labels[name][class_name])
-        if len(found) < rank:
-            continue
-        chosen = found.select(found.scores.argsort(descending=True, stable=True)[rank - 1 : rank])
-        text, one = first.card.classes[int(chosen.labels[0])], dataset.subset([index])
-        pictures.append(draw_detections(one.image(0), chosen, first.card.classes, 0.0))
-        captions.append(f"{Path(one.images.name(0)).name}: {_place(chosen)}")
+    faults: list[str] = []
+    for image, chosen in _chosen(first, dataset, class_name, rank):
+        plain = draw_detections(image.image(0), chosen, first.card.classes, 0.0)
+        pictures.append(plain)
+        captions.append(f"{Path(image.images.name(0)).name}: {_place(chosen)}")
+        text = first.card.classes[int(chosen.labels[0])]
         for of, model in models:
-            if text not in labels[of]:
+            if text not in model.card.classes:
                 raise MixdetError(f"{of}: no class {text!r}, which {name} found; name one of both with --class")
             try:
-                cam = _asked(of, model, one, chosen, labels[of][text], layer)
+                cam = _asked(of, model, image, chosen, model.card.classes.index(text), layer)
             except UnrelatedLayer as fault:
-                unrelated = str(fault)
-                pictures.append(draw_detections(one.image(0), chosen, first.card.classes, 0.0))
+                faults.append(str(fault))
+                pictures.append(plain)
                 captions.append(f"does not depend on {layer}, {of}")
-                continue
-            drawn += 1
-            shown = Detections(chosen.boxes, chosen.labels, torch.tensor([cam.score]))
-            heat = torch.nn.functional.interpolate(cam.heat[None, None], size=one.image(0).shape[-2:], mode="bilinear")
-            pictures.append(draw_detections(heated(one.image(0), heat[0, 0]), shown, first.card.classes, 0.0))
-            captions.append(f"logit {cam.logit:.2f} at {cam.layer}, {of}")
+            else:
+                pictures.append(_warmed(image.image(0), cam, chosen, first.card.classes))
+                captions.append(f"logit {cam.logit:.2f} at {cam.layer}, {of}")
     if not pictures:
         of_class = "" if class_name is None else f" of {class_name!r}"
         raise MixdetError(
             f"{name}: no image has {rank} or more detections{of_class}; give other images, or a lower --rank"
         )
-    if not drawn:
-        raise MixdetError(f"{name}: {unrelated}; name another --layer")
-    return contact_sheet(pictures, 1 + len(models), captions)
+    columns = 1 + len(models)
+    if len(faults) == len(pictures) // columns * len(models):
+        raise MixdetError(f"{name}: {faults[-1]}; name another --layer")
+    return contact_sheet(pictures, columns, captions)
+
+
+def _chosen(
+    model: Trained, dataset: DetectionDataset, class_name: str | None, rank: int
+) -> Iterator[tuple[DetectionDataset, Detections]]:
+    """Each image that has one, alone, and its ``rank``-th best detection, in the image's pixels."""
+    for index, found in enumerate(model.stream(dataset)):
+        if class_name is not None:
+            found = found.select(found.labels == model.card.classes.index(class_name))
+        if len(found) >= rank:
+            best = found.scores.argsort(descending=True, stable=True)
+            yield dataset.subset([index]), found.select(best[rank - 1 : rank])
 
 
 def _asked(
@@ -92,10 +98,15 @@ def _asked(
     box = transform_boxes(chosen.boxes, packed.affines[0].to(chosen.boxes))[0]
     try:
         return grad_cam(model.detector, batch, box.to(model.device), label, layer)
-    except UnrelatedLayer:
-        raise
     except (TypeError, ValueError) as fault:
         raise MixdetError(f"{name}: {fault}") from None
+
+
+def _warmed(pixels: Tensor, cam: GradCAM, chosen: Detections, classes: Sequence[str]) -> Image.Image:
+    """The (3, H, W) image under the heat of ``cam``, with the box that was asked about and the model's score of it."""
+    heat = torch.nn.functional.interpolate(cam.heat[None, None], size=pixels.shape[-2:], mode="bilinear")
+    shown = Detections(chosen.boxes, chosen.labels, torch.tensor([cam.score]))
+    return draw_detections(heated(pixels, heat[0, 0]), shown, classes, 0.0)
 
 
 def _place(chosen: Detections) -> str:
