@@ -1,11 +1,18 @@
 from __future__ import annotations
 
-import pytest
-import torch
+import os
+from typing import TYPE_CHECKING
 
-torch.set_num_threads(1)
+import pytest
+
+if TYPE_CHECKING:
+    import torch
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when the workers import torch; this process does not
 
 
 @pytest.fixture
 def generator() -> torch.Generator:
+    import torch
+
     return torch.Generator().manual_seed(0)

@@ -90,8 +90,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     words = (*extra, f"schedule.steps={STEPS}", "schedule.warmup_steps=2")
     whole = quick_recipe(tmp_path / "whole", *words)
-    start = "fork" if POOL in words else "spawn"  # fork is cheaper
-    parts = quick_recipe(tmp_path / "parts", *words, f"data.workers={workers}", f"data.worker_start={start}")
+    parts = quick_recipe(tmp_path / "parts", *words, f"data.workers={workers}", "data.worker_start=fork")
     assert commands.train(whole).exit_code == 0
     stopped = interrupted(parts, at, monkeypatch)
     assert (stopped.step, stopped.exit_code) == (at, 143)

@@ -7,13 +7,10 @@ a moving average like the teacher's.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +122,7 @@ class Baseline:
         paths = os.pathsep.join(filter(None, sys.path))
         with (self.root / "log.txt").open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", f"from {__name__} import go_on; go_on()", str(self.root)],
+                [sys.executable, "-P", "-m", "mixdet.runs.baseline_process", str(self.root)],
                 stdin=subprocess.PIPE,  # its end is that of this process, however that comes
                 stdout=log,
                 stderr=log,
@@ -181,32 +178,3 @@ def without_unlabeled(recipe: Recipe, method: TeacherSection, root: Path) -> Rec
     values["data"] |= {"unlabeled": None, "unlabeled_batch_size": None}
     values["run"] |= {"out": str(root), "baseline": False}
     return Recipe.model_validate(values)
-
-
-def go_on() -> None:
-    """The other process, whose argument is the baseline's folder: resume, until the end or until the run has gone."""
-    from rich.console import Console
-
-    from mixdet.runs import commands
-
-    root = Path(sys.argv[1])
-    torch.set_num_threads(1)
-    threading.Thread(target=end_with, args=(sys.stdin.fileno(),), daemon=True).start()
-    with (root / "log.txt").open("a", encoding="utf-8") as lock:
-        with contextlib.suppress(ImportError):  # no such locks on Windows
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the process of a run that was killed may still be at it
-        try:
-            code = commands.resume(root, console=Console(width=160)).exit_code
-        except MixdetError as error:
-            print(f"mixdet: error: {error}")
-            code = error.exit_code
-    raise SystemExit(code)
-
-
-def end_with(pipe: int) -> None:
-    """Stop this process, with a checkpoint, when the other end of a pipe (a file descriptor) is closed."""
-    while os.read(pipe, 1):  # not through a buffer, whose lock would be in the way when the interpreter ends
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
