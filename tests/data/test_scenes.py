@@ -157,7 +157,15 @@ def test_images_pickle_small_and_read_the_same() -> None:
     data = scenes("watercolor", split="val", seed=7)
     text = pickle.dumps(data.images)
     assert len(text) < 2000
-    assert torch.equal(pickle.loads(text).read(3), data.image(3))
+    assert torch.equal(pickle.loads(text).draw(3), data.image(3))
+
+
+@pytest.mark.parametrize("size", [96, 320])
+def test_an_image_that_is_kept_is_as_it_was_drawn(size: int) -> None:
+    images = scenes(count=2, size=size).images
+    assert isinstance(images, SceneImages)
+    images.read(1).zero_()
+    assert torch.equal(images.read(1), images.draw(1))
 
 
 def test_open_scenes_reads_every_option() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ SIZE = 160
 DIFFICULTY = 0.6
 
 _MIN_SIZE, _MAX_SIZE = 64, 2048
+_KEPT_SIZE, _KEPT = 256, 512  # images of this size and less, and how many drawn ones are kept: 100 MB at most
 _LAYOUT = 0  # what a random stream is for; style k has stream k + 1
 _OPTIONS: dict[str, type[int] | type[float]] = {"count": int, "seed": int, "size": int, "difficulty": float}
 _SYNTAX = "write STYLE/SPLIT,option=value, as in photo/train,count=200,seed=3"
@@ -28,7 +30,7 @@ _SYNTAX = "write STYLE/SPLIT,option=value, as in photo/train,count=200,seed=3"
 
 @dataclass(frozen=True)
 class SceneImages:
-    """The images of one split in one style. Holds parameters only; an image is drawn each time it is read.
+    """The images of one split in one style. Holds parameters only; an image is drawn when it is read.
 
     The layout of image i is drawn from (seed, split, i), the look of a style from a stream of its own, so that
     another style with the same parameters shows the same scenes, and another ``count`` the same images.
@@ -54,6 +56,10 @@ class SceneImages:
 
     def read(self, i: int) -> Tensor:
         """(3, H, W) uint8 RGB."""
+        return _kept(self, i).clone() if self.size <= _KEPT_SIZE else self.draw(i)
+
+    def draw(self, i: int) -> Tensor:
+        """What ``read`` gives, drawn anew."""
         pixels = draw(self.layout(i), self.style, self._generator(i, 1 + list(STYLES).index(self.style)))
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
@@ -75,6 +81,12 @@ class SceneImages:
     def _generator(self, i: int, purpose: int) -> np.random.Generator:
         key = (self.seed, list(SPLITS).index(self.split), i, purpose)
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+
+
+@lru_cache(_KEPT)
+def _kept(images: SceneImages, i: int) -> Tensor:
+    """Small images are read many times, and drawing one takes as long as a tenth of a training step does for it."""
+    return images.draw(i)
 
 
 def scenes(
