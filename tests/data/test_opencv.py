@@ -58,6 +58,24 @@ def test_planar_images_have_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> 
     assert opencv.planar(image.permute(2, 0, 1)).stride(0) == 1
 
 
+@needs_opencv
+def test_colours_are_mapped_as_by_a_product_of_matrices() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(3, 3, 5, 7, generator=generator)
+    matrices, shifts = torch.rand(3, 3, 3, generator=generator) - 0.2, torch.rand(3, 3, generator=generator) - 0.5
+    matrices[0], shifts[0] = torch.eye(3), 0.0  # changes nothing
+    matrices[1], shifts[1] = matrices[1, :1], shifts[1, :1]  # grey
+    before = images.clone()
+    mapped = opencv.recoloured(images, matrices, shifts)
+    product = torch.einsum("bij,bjhw->bihw", matrices, images) + shifts[:, :, None, None]
+    torch.testing.assert_close(mapped, product.clamp(0, 1), rtol=0, atol=1e-6)
+    assert product.min() < 0
+    assert product.max() > 1
+    assert torch.equal(mapped[0], images[0])
+    assert torch.equal(mapped[1, 0], mapped[1, 2])
+    assert torch.equal(images, before)
+
+
 def test_an_opencv_older_than_the_extra_asks_for_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", ModuleType("cv2"))
     assert opencv._load() is None

@@ -23,7 +23,7 @@ def blur_radius(sigma: float, height: int, width: int) -> int:
 
 
 def blur(image: Tensor, sigma: float) -> None:
-    """(3, h, w) under a Gaussian of ``sigma`` pixels; in place."""
+    """(C, h, w) under a Gaussian of ``sigma`` pixels; in place."""
     radius = blur_radius(sigma, image.shape[1], image.shape[2])
     if radius < 1:
         return

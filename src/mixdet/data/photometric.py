@@ -10,10 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from mixdet.data import opencv
 from mixdet.data.blur import blur, blur_radius
 from mixdet.structures import Batch
 
@@ -146,15 +149,24 @@ class PhotometricView:
 
 
 def _changed(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> Tensor:
-    """Colours in one product an image, then blur."""
+    """Colours in one map an image, then blur."""
     means = torch.stack([image[:, :h, :w].mean((1, 2)) for image, (h, w) in zip(images, sizes, strict=True)])  # (B, 3)
-    matrix, shift = (part.to(images) for part in colour_maps(drawn, means.cpu()))
-    flat = torch.baddbmm(shift[:, :, None], matrix, images.flatten(2)).clamp_(0, 1)  # (B, 3, H W)
-    changed = flat.view_as(images)
-    for image, (height, width), sigma in zip(changed, sizes, drawn.sigmas.tolist(), strict=True):
+    changed = _recoloured(images, *colour_maps(drawn, means.cpu()))
+    rows = zip(changed, sizes, drawn.grey.tolist(), drawn.sigmas.tolist(), strict=True)
+    for image, (height, width), is_grey, sigma in rows:
         if sigma > 0:
-            blur(image[:, :height, :width], sigma)
+            blur((image[:1] if is_grey else image)[:, :height, :width], sigma)
+            if is_grey:
+                image[1:] = image[0]
     return changed
+
+
+def _recoloured(images: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
+    """M x + t for each colour x of each image, in [0, 1]."""
+    if images.device.type == "cpu" and opencv.cv2 is not None:
+        return opencv.recoloured(images, matrices, shifts)
+    flat = torch.baddbmm(shifts.to(images)[:, :, None], matrices.to(images), images.flatten(2))  # (B, 3, H W)
+    return flat.clamp_(0, 1).view_as(images)
 
 
 def colour_maps(drawn: Photometric, means: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,13 +182,11 @@ def colour_maps(drawn: Photometric, means: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (B, 3, 3) M and (B, 3) t.
     """
-    grey = torch.tensor(GREY)
-    to_grey = grey.expand(3, 3)
-    matrices, shifts = [], []
-    for order, factors, is_grey, mean in zip(
-        drawn.order.tolist(), drawn.factors.tolist(), drawn.grey.tolist(), means, strict=True
-    ):
-        m, t = torch.eye(3), torch.zeros(3)
+    grey = np.array(GREY)
+    matrices, shifts = np.empty((len(means), 3, 3), np.float32), np.empty((len(means), 3), np.float32)
+    rows = zip(drawn.order.tolist(), drawn.factors.tolist(), drawn.grey.tolist(), means.numpy(), strict=True)
+    for i, (order, factors, is_grey, mean) in enumerate(rows):
+        m, t = np.eye(3), np.zeros(3)
         for operation in order:
             factor = factors[operation]
             if operation == BRIGHTNESS:
@@ -185,23 +195,19 @@ def colour_maps(drawn: Photometric, means: Tensor) -> tuple[Tensor, Tensor]:
                 level = grey @ (m @ mean + t)
                 m, t = factor * m, factor * t + (1 - factor) * level
             elif operation == SATURATION:
-                blend = factor * torch.eye(3) + (1 - factor) * to_grey
-                m, t = blend @ m, blend @ t
+                m, t = factor * m + (1 - factor) * (grey @ m), factor * t + (1 - factor) * (grey @ t)
             else:
                 turn = _hue_turn(factor)
                 m, t = turn @ m, turn @ t
-        if is_grey:
-            m, t = to_grey @ m, to_grey @ t
-        matrices.append(m)
-        shifts.append(t)
-    return torch.stack(matrices), torch.stack(shifts)
+        matrices[i], shifts[i] = (grey @ m, grey @ t) if is_grey else (m, t)  # three equal rows if grey
+    return torch.from_numpy(matrices), torch.from_numpy(shifts)
 
 
-def _hue_turn(circles: float) -> Tensor:
+def _hue_turn(circles: float) -> NDArray[np.float64]:
     """(3, 3) turn of colours about the grey axis, red towards green: HSV's at every third of the circle."""
     cos, sin = math.cos(2 * math.pi * circles), math.sin(2 * math.pi * circles)
     keep, ahead, behind = (1 + 2 * cos) / 3, (1 - cos) / 3 - sin / math.sqrt(3), (1 - cos) / 3 + sin / math.sqrt(3)
-    return torch.tensor([[keep, ahead, behind], [behind, keep, ahead], [ahead, behind, keep]])
+    return np.array([[keep, ahead, behind], [behind, keep, ahead], [ahead, behind, keep]])
 
 
 def _changed_exactly(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> Tensor:
