@@ -47,7 +47,7 @@ def draw_grad_cams(
             raise MixdetError(f"{of}: no class {class_name!r}; it has {', '.join(model.card.classes)}")
     pictures: list[Image.Image] = []
     captions: list[str] = []
-    faults: list[str] = []
+    answers, reason = 0, ""
     for image, chosen in _chosen(first, dataset, class_name, rank):
         plain = draw_detections(image.image(0), chosen, first.card.classes, 0.0)
         pictures.append(plain)
@@ -59,10 +59,11 @@ def draw_grad_cams(
             try:
                 cam = _asked(of, model, image, chosen, model.card.classes.index(text), layer)
             except UnrelatedLayer as fault:
-                faults.append(str(fault))
+                reason = str(fault)
                 pictures.append(plain)
                 captions.append(f"does not depend on {layer}, {of}")
             else:
+                answers += 1
                 pictures.append(_warmed(image.image(0), cam, chosen, first.card.classes))
                 captions.append(f"logit {cam.logit:.2f} at {cam.layer}, {of}")
     if not pictures:
@@ -70,10 +71,9 @@ def draw_grad_cams(
         raise MixdetError(
             f"{name}: no image has {rank} or more detections{of_class}; give other images, or a lower --rank"
         )
-    columns = 1 + len(models)
-    if len(faults) == len(pictures) // columns * len(models):
-        raise MixdetError(f"{name}: {faults[-1]}; name another --layer")
-    return contact_sheet(pictures, columns, captions)
+    if not answers:
+        raise MixdetError(f"{name}: {reason}; name another --layer")
+    return contact_sheet(pictures, 1 + len(models), captions)
 
 
 def _chosen(
