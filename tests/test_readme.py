@@ -152,10 +152,18 @@ def test_the_quickstart_is_described_as_it_is() -> None:
 
 
 def test_the_study_is_one(tmp_path: Path) -> None:
-    (text,) = blocks("yaml")
+    text, row = blocks("yaml")
     (tmp_path / "study.yaml").write_text(text)
     study = load_study(tmp_path / "study.yaml")
     assert [study.recipe_of(row).method.mix for row in study.rows] == [None, "lossmix"]
+    head = "name: teachers\nsource: drawn\nrecipe: mum_small\nrows:\n  - {name: mum}\n"
+    (tmp_path / "teachers.yaml").write_text(head + row)
+    study = load_study(tmp_path / "teachers.yaml")
+    mum, teacher = (study.recipe_of(row).method.model_dump() for row in study.rows)
+    for name in ("score_threshold", "unsup_weight", "labeled_views"):
+        assert teacher[name] == mum[name]
+    for name in ("value", "burn_in_steps", "ramp"):
+        assert teacher["decay"][name] == mum["decay"][name]
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md"])

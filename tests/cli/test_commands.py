@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, name in enumerate(("a.png", "b.jpg", "more/a.png")):
         Image.fromarray(data.image(index).permute(1, 2, 0).numpy()).save(folder / name)
     return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Of all files below ``folder``."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -233,6 +240,60 @@ def test_classes_of_val_that_training_lacks_are_named_before_step_1(
 def test_what_is_not_there_is_named(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert said in one_line(capsys)
+
+
+@pytest.mark.parametrize("name", ["photos", "found", "file"])
+def test_predict_changes_nothing_that_is_there(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "detections.json").write_text("{}")
+    (tmp_path / "file").write_text("notes")
+    before = contents(tmp_path)
+    said = {"photos": "holds the images themselves", "found": "is there already", "file": "is a file, not a folder"}
+    assert main(["predict", str(run), str(tmp_path / "photos"), "--out", str(tmp_path / name)]) == 2
+    line = one_line(capsys)
+    assert said[name] in line
+    assert "name another folder with --out" in line
+    assert contents(tmp_path) == before
+
+
+def test_a_picture_replaces_an_earlier_one_and_no_photo(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    before, photo = contents(tmp_path), str(tmp_path / "photos" / "a.png")
+    for words in (["preview", "lossmix_small", *QUICK, "--count", "1"], ["gradcam", str(run), photo]):
+        assert main([*words, "--out", photo]) == 2
+        assert "a.png: is there already, and not drawn by mixdet; name another file with --out" in one_line(capsys)
+    assert contents(tmp_path) == before
+    for _ in range(2):
+        assert main(["preview", "lossmix_small", *QUICK, "--count", "1", "--out", str(tmp_path / "p.png")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "is a file, not a folder; name a folder with run.out"),
+        (["data.labeled=nope.json"], "data.labeled: nope.json: "),
+        (["data.val=nope.json"], "data.val: nope.json: "),
+    ],
+)
+def test_train_names_the_setting_that_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    (tmp_path / "file").write_text("notes")
+    out = tmp_path / ("r" if words else "file") / "run"
+    assert main(["train", "lossmix_small", *QUICK, *words, f"run.out={out}"]) == 2
+    assert said in one_line(capsys)
+    assert contents(tmp_path) == {"file": b"notes"}
+
+
+def test_labels_without_a_box_teach_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = coco(tmp_path, lambda content: content["annotations"].clear())
+    assert main(["train", "lossmix_small", *QUICK, f"data.labeled={path}", f"run.out={tmp_path / 'r'}"]) == 2
+    assert "data.labeled: train.json: no image has a box to learn from; add boxes" in one_line(capsys)
 
 
 def test_predict_names_images_it_cannot_read(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,6 +106,13 @@ def test_nothing_is_overwritten(coco: str, tmp_path: Path) -> None:
     split(coco, tmp_path / "out", count=9)
     with pytest.raises(MixdetError, match=r"labeled\.json: is there already; name another folder with --out"):
         split(coco, tmp_path / "out", count=9)
+    (tmp_path / "other").mkdir()
+    for name in ("val.json", "unlabeled.txt", "fold-1-val.json"):
+        (tmp_path / "other" / name).write_text("the user's")
+        with pytest.raises(MixdetError, match=f"{name}: is there already"):
+            split(coco, tmp_path / "other", count=9, val_count=3, folds=2)
+        assert [path.read_text() for path in (tmp_path / "other").iterdir()] == ["the user's"]
+        (tmp_path / "other" / name).unlink()
 
 
 def test_the_uniform_rule_takes_images_with_a_box_only_and_may_miss_a_class(coco: str) -> None:
@@ -141,7 +148,7 @@ def test_the_command(coco: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["scenes:photo/train,count=4,size=64", "--labeled", "2"], "has no image files to list"),
         (["DATA", "--labeled", "ten"], "'ten' is neither a number of images such as 120 nor a share such as 10%"),
         (["DATA", "--labeled", "0%"], "'0%' is neither"),
-        (["DATA", "--labeled", "500"], "count = 500: must be in [1, 24]"),
+        (["DATA", "--labeled", "500"], "500 labelled images were asked for; it has 24: ask for 1 to 24"),
         (["DATA", "--labeled", "2"], "ask for at least"),
         (["DATA", "--labeled", "20", "--val", "5"], "which leaves 4, and 5 are asked for to validate on"),
         (["DATA", "--labeled", "20", "--val", "five"], "'five' is neither a number of images"),

@@ -55,7 +55,10 @@ def labeled_subset(
         exact = fraction * len(with_boxes) + 1e-9  # 0.29 of 100 is a little less than 29 in binary
         count = max(1, int(exact) if rule == "uniform" else round(fraction * len(dataset)))
     if count is None or not 1 <= count <= len(dataset):
-        raise MixdetError(f"{dataset.name}: count = {count}: must be in [1, {len(dataset)}], the number of images")
+        there = len(dataset)
+        raise MixdetError(
+            f"{dataset.name}: {count} labelled images were asked for; it has {there}: ask for 1 to {there}"
+        )
     order = _shuffled(dataset, seed)
     if rule == "uniform":
         order = [i for i in order if i in with_boxes]

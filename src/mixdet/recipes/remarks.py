@@ -27,6 +27,9 @@ def _of_sections(recipe: Recipe) -> Iterator[str]:
     if data.unlabeled is not None and not method.unlabeled:
         yield f"data.unlabeled={data.unlabeled.path}: method.name={method.name} does not read it"
     tiles = method.mixed_tiles()
+    for key in ("group_size", "num_tiles") if tiles is not None else ():
+        if getattr(tiles, key) == 1:
+            yield f"method.tiles.{key}=1: nothing is mixed"
     if tiles is not None and (images := tiled_images(recipe)) < tiles.group_size:
         yield f"method.tiles.group_size={tiles.group_size}: a shard has {images} images, and they are one group"
     cells = -(-min(data.short_sides) // CELL)

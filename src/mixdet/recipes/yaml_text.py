@@ -14,6 +14,10 @@ import yaml
 
 from mixdet.errors import MixdetError
 
+_FIXES = {
+    "mapping values are not allowed here": "; quote a text that has a colon in it, or begin a new line",
+    "found character '\\t' that cannot start any token": "; indent with spaces",
+}
 LONGEST = 200_000  # characters
 DEEPEST = 20  # sections within sections
 
@@ -95,7 +99,7 @@ def parse(text: str, where: str, numbered: bool = True) -> tuple[Any, dict[tuple
         return loader.construct_document(node), dict(_lines(node))
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark and numbered else ""
-        raise MixdetError(f"{where}{line}: {_one_line(error.problem)}") from error
+        raise MixdetError(f"{where}{line}: {_one_line(error.problem)}{_FIXES.get(str(error.problem), '')}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise MixdetError(f"{where}: not YAML: {_one_line(error)}") from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mixdet.data.overlap import identities
 from mixdet.data.sources import open_dataset
 from mixdet.data.unlabeled import images_of_files
 from mixdet.errors import MixdetError
@@ -16,17 +17,19 @@ from mixdet.evaluation import evaluate as measure
 from mixdet.recipes.load import QUICKSTART, load_recipe
 from mixdet.recipes.recipe import Recipe
 from mixdet.reports.tiles import TilesPerObject, tiles_per_object
-from mixdet.runs.data import Data, build_dataset
+from mixdet.runs.data import Data, build_dataset, naming
+from mixdet.runs.destinations import check_apart, check_picture, check_unused, picture_names, save_picture
 from mixdet.runs.fit import FitResult, fit
 from mixdet.runs.folder import RunFolder
 from mixdet.runs.grad_cam import draw_grad_cams
 from mixdet.runs.infer import load_trained, write_detections
-from mixdet.runs.pictures import draw_fed, draw_found, picture_names, save_picture
+from mixdet.runs.pictures import draw_fed, draw_found
 from mixdet.runs.pipeline import run_stages
 from mixdet.structures import Detections
 from mixdet.training.distributed import World, is_spawned, join_world, leave_world
 
 PREVIEW_COUNT = 8
+DETECTIONS = "detections.json"
 
 
 def train(
@@ -118,10 +121,12 @@ def evaluate(model: str | Path, overrides: Sequence[str] = (), split: str = "val
     section = recipe.data.val if split == "val" else recipe.data.test
     if section is None:
         raise MixdetError(f"data.{split}: the recipe has none; say what to measure on, data.{split}=PATH")
-    dataset = build_dataset(section)
+    with naming(f"data.{split}"):
+        dataset = build_dataset(section)
     trained = load_trained(path, join_world(recipe.run.device).device)
     found = trained.detect(dataset, recipe.evaluation.batch_size, recipe.evaluation.score_threshold)
-    return measure(found, dataset, recipe.evaluation.metric, classes=trained.card.classes)
+    with naming(f"data.{split}={section.path}"):
+        return measure(found, dataset, recipe.evaluation.metric, classes=trained.card.classes)
 
 
 @dataclass(frozen=True)
@@ -148,18 +153,24 @@ def predict(
         out: folder for drawn pictures and ``detections.json`` (COCO); None writes nothing.
         score: detections below it are left out.
         device: "auto", "cpu" or "cuda".
+
+    Raises:
+        MixdetError: no weights or images, or ``out`` holds what would be written over, or the images themselves.
     """
     trained = load_trained(Path(model), join_world(device).device)
     card = trained.card
     dataset = images_of_files([Path(p) for p in paths], classes=card.classes, category_ids=card.category_ids)
-    found = [d.select(d.scores >= score) for d in trained.detect(dataset)]
     names = tuple(dataset.images.name(i) for i in range(len(dataset)))
+    drawn = picture_names(names)
     if out is not None:
-        folder = Path(out)
-        write_detections(folder / "detections.json", dataset, found, card)
-        for index, name in enumerate(picture_names(names)):
+        check_apart(Path(out), identities(dataset))
+        check_unused(Path(out), [DETECTIONS, *drawn])
+    found = [d.select(d.scores >= score) for d in trained.detect(dataset)]
+    if out is not None:
+        write_detections(Path(out) / DETECTIONS, dataset, found, card)
+        for index, name in enumerate(drawn):
             picture = draw_found(dataset.subset([index]), [found[index]], card.classes, score)
-            save_picture(picture, folder / name)
+            save_picture(picture, Path(out) / name)
     return Predicted(names, tuple(found), card.classes)
 
 
@@ -169,8 +180,13 @@ def preview(
     out: str | Path = "preview.png",
     count: int = PREVIEW_COUNT,
 ) -> Path:
-    """Draw what training would be fed, in mixed tiles or each box as strong as its share; the file written."""
+    """Draw what training would be fed, in mixed tiles or each box as strong as its share; the file written.
+
+    Raises:
+        MixdetError: a defect of recipe or data, or ``out`` is a file that mixdet did not draw.
+    """
     resolved = _resolved(recipe, overrides)
+    check_picture(Path(out))
     data = Data.open(resolved, measured=False)
     save_picture(draw_fed(resolved, data, count), Path(out))
     return Path(out)
@@ -197,7 +213,11 @@ def gradcam(
         layer: stage of the backbone or level of the pyramid; None for the last stage.
         count: no more images than this are looked at.
         device: "auto", "cpu" or "cuda".
+
+    Raises:
+        MixdetError: as ``draw_grad_cams``; no weights or images; or ``out`` is a file that mixdet did not draw.
     """
+    check_picture(Path(out))
     there = join_world(device).device
     names = [Path(model).name for model in models]
     if len(set(names)) < len(names):

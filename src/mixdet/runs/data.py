@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,15 @@ from mixdet.evaluation import match_classes
 from mixdet.recipes.recipe import PoolSection, Recipe, SourceSection
 
 DECODED_FIRST = 3e8  # pixels of a data set, about a thousand photos of 640 x 480: read whole before step 1, in seconds
+
+
+@contextmanager
+def naming(field: str) -> Iterator[None]:
+    """Have an error begin with the ``field`` of the recipe that named the data."""
+    try:
+        yield
+    except MixdetError as fault:
+        raise type(fault)(f"{field}: {fault}") from None
 
 
 def build_dataset(section: SourceSection) -> DetectionDataset:
@@ -75,13 +85,17 @@ class Data:
     def open(cls, recipe: Recipe, *, measured: bool = True) -> Data:
         """Read and check everything before step 1; without val and test unless ``measured``."""
         data = recipe.data
-        labeled = build_dataset(data.labeled)
+        with naming("data.labeled"):
+            labeled = build_dataset(data.labeled)
+            if labeled.ignored.all():
+                raise MixdetError(f"{labeled.name}: no image has a box to learn from; add boxes, or give other data")
         sections = {name: getattr(data, name) if measured else None for name in ("val", "test")}
         val, test = (_measured_on(labeled, name, section) for name, section in sections.items())
         notes = [note for dataset in (labeled, val, test) if dataset is not None for note in dataset.notes]
         unlabeled = None
         if data.unlabeled is not None and recipe.method.unlabeled:
-            unlabeled = build_pool(data.unlabeled, labeled)
+            with naming("data.unlabeled"):
+                unlabeled = build_pool(data.unlabeled, labeled)
             notes += unlabeled.notes
         for name, measured_on in (("val", val), ("test", test)):
             notes += _seen(name, measured_on, labeled, unlabeled)
@@ -129,19 +143,18 @@ def build_pool(section: PoolSection, labeled: DetectionDataset) -> DetectionData
         pool = read_labels(section.labels, pool, labeled.classes, labeled.category_ids)
     rest = left_out(pool, labeled)
     if len(rest) == 0:
-        raise MixdetError(
-            f"data.unlabeled={section.path}: all {len(pool)} images are labelled ones (data.labeled); give more images"
-        )
+        raise MixdetError(f"{section.path}: all {len(pool)} images are labelled ones (data.labeled); give more images")
     defects = image_defects(rest, decode=_is_small(rest))
     if len(defects) == len(rest):
-        raise MixdetError(f"data.unlabeled={section.path}: no image is readable: {next(iter(defects.values()))}")
+        raise MixdetError(f"{section.path}: no image is readable: {next(iter(defects.values()))}")
     return passed_over(rest.subset([i for i in range(len(rest)) if i not in defects]), len(rest), [*defects.values()])
 
 
 def _measured_on(labeled: DetectionDataset, name: str, section: SourceSection | None) -> DetectionDataset | None:
     if section is None:
         return None
-    dataset = build_dataset(section)
+    with naming(f"data.{name}"):
+        dataset = build_dataset(section)
     try:
         match_classes(labeled.classes, dataset.classes)
     except MixdetError as fault:

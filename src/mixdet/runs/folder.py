@@ -14,6 +14,7 @@ from mixdet.data.opencv import decoder
 from mixdet.errors import MixdetError
 from mixdet.recipes.load import load_recipe
 from mixdet.recipes.recipe import Recipe
+from mixdet.runs.destinations import check_folder
 from mixdet.training.distributed import World
 from mixdet.training.files import write_text_atomically
 from mixdet.training.weights import read_card
@@ -86,9 +87,10 @@ class RunFolder:
         """A new folder with recipe.yaml and env.json in it.
 
         Raises:
-            MixdetError: ``run.out`` names a folder that has a run in it.
+            MixdetError: ``run.out`` names a folder that has a run in it, or a file.
         """
         root = Path(recipe.run.out) if recipe.run.out else _unused(Path("runs"), name)
+        check_folder(root, "name a folder with run.out")
         folder = cls(root)
         if folder.recipe.exists():
             raise MixdetError(f"run.out: {root} holds a run already; use mixdet resume {root}, or name another folder")

@@ -9,8 +9,9 @@ from mixdet.evaluation import Evaluation, evaluate
 from mixdet.recipes.recipe import Recipe
 from mixdet.runs.build import build_workers
 from mixdet.runs.data import Data
+from mixdet.runs.destinations import save_picture
 from mixdet.runs.folder import RunFolder
-from mixdet.runs.pictures import draw_fed, draw_found, save_picture
+from mixdet.runs.pictures import draw_fed, draw_found
 from mixdet.structures import Detections, Detector
 from mixdet.training.inference import detect
 from mixdet.training.weights import WeightsCard, save_weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -12,7 +11,6 @@ from PIL import Image
 from torch import Generator
 
 from mixdet.data.dataset import DetectionDataset
-from mixdet.errors import MixdetError
 from mixdet.methods.method import LABELED_VIEWS
 from mixdet.methods.supervised import of_each_view
 from mixdet.mixing import TileMix, mix_tiles, tile_borders
@@ -151,23 +149,3 @@ def draw_found(
     pictures = [draw_detections(dataset.image(i), found, classes, score) for i, found in enumerate(detections)]
     captions = [Path(dataset.images.name(i)).name for i in range(len(dataset))]
     return contact_sheet(pictures, min(COLUMNS, len(pictures)), captions)
-
-
-def picture_names(files: Sequence[str]) -> list[str]:
-    """A PNG for each file: ``a.png`` for ``a.jpg``, but ``a.jpg.png`` where there is an ``a.bmp`` too."""
-    names = [Path(file).with_suffix(".png").as_posix() for file in files]
-    counts = Counter(names)
-    return [name if counts[name] == 1 else f"{file}.png" for name, file in zip(names, files, strict=True)]
-
-
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG (or what the name says), with its folder.
-
-    Raises:
-        MixdetError: a name that says nothing.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        picture.save(path)
-    except ValueError:
-        raise MixdetError(f"{path}: its ending is of no kind of picture; write {path.stem}.png") from None

@@ -93,7 +93,9 @@ def read_results(path: Path) -> list[Result]:
         try:
             found.append(Result(**json.loads(line)))
         except (TypeError, json.JSONDecodeError) as fault:
-            raise MixdetError(f"{path}, line {number}: not a result ({fault}); remove the line") from None
+            raise MixdetError(
+                f"{path}, line {number}: not a result ({fault}); remove the line, or name another file with --results"
+            ) from None
     return found
 
 

@@ -16,6 +16,7 @@ from mixdet.data.images import FileImages, quoted
 from mixdet.data.sources import open_dataset
 from mixdet.data.splits import SplitRule, folds_of, held_out, labeled_subset
 from mixdet.errors import MixdetError
+from mixdet.runs.destinations import check_unused
 from mixdet.training.files import write_text_atomically
 
 
@@ -76,8 +77,10 @@ def split(
     if not isinstance(source, FileImages):
         raise MixdetError(f"{data}: has no image files to list; use data.labeled.fraction in the recipe instead")
     folders = {seed: Path(out) / f"seed-{seed}" if len(seeds) > 1 else Path(out) for seed in seeds}
-    if there := next((f for f in folders.values() if (f / "labeled.json").exists()), None):
-        raise MixdetError(f"{there / 'labeled.json'}: is there already; name another folder with --out")
+    names = ["labeled.json", "unlabeled.txt", *(["val.json"] if val_fraction or val_count else [])]
+    names += [f"fold-{number}-{part}.json" for number in range(folds) for part in ("train", "val")]
+    for folder in folders.values():
+        check_unused(folder, names)
     chosen = {s: labeled_subset(dataset, seed=s, fraction=fraction, count=count, rule=rule) for s in seeds}
     held = {seed: np.zeros(0, np.int64) for seed in seeds}
     if val_fraction is not None or val_count is not None:
@@ -95,7 +98,7 @@ def split(
         for number, (kept, left) in enumerate(parts[seed]):
             _write_coco(folder / f"fold-{number}-train.json", labeled.subset(kept))
             _write_coco(folder / f"fold-{number}-val.json", labeled.subset(left))
-        _write_coco(folder / "labeled.json", labeled)  # last: it says that the split is whole
+        _write_coco(folder / "labeled.json", labeled)
         done.append(Split(folder, labeled, len(held[seed]), len(rest[seed]), Path(os.path.relpath(source.root))))
     return done
 

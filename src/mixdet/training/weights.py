@@ -76,7 +76,9 @@ def read_card(path: Path) -> WeightsCard:
         card["classes"], card["category_ids"] = tuple(card["classes"]), tuple(card["category_ids"])
         return WeightsCard(**card)
     except (SafetensorError, OSError) as fault:
-        raise MixdetError(f"{path}: damaged weights file ({fault}); copy it again") from None
+        raise MixdetError(
+            f"{path}: not a weights file, or a damaged one ({fault}); give one from weights/, or copy it again"
+        ) from None
     except (KeyError, TypeError, json.JSONDecodeError):
         raise MixdetError(
             f"{path}: not a weights file of mixdet (no class names inside); give one from weights/"
