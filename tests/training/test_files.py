@@ -138,5 +138,5 @@ def test_files_that_are_no_weights_are_named(tmp_path: Path) -> None:
         read_weights(foreign)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not at all")
-    with pytest.raises(MixdetError, match=r"broken.safetensors: damaged"):
+    with pytest.raises(MixdetError, match=r"broken.safetensors: not a weights file, or a damaged one"):
         read_weights(broken)

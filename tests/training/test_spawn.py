@@ -29,7 +29,7 @@ def test_a_defect_that_all_processes_find_is_one_line_and_exit_code_2(
     assert main(["train", "lossmix_small", *QUICK, *TWO, "data.labeled=nowhere.json", f"run.out={tmp_path / 'r'}"]) == 2
     text = capsys.readouterr().err
     assert text.count("\n") == 1
-    assert text.startswith("mixdet: error: nowhere.json: ")
+    assert text.startswith("mixdet: error: data.labeled: nowhere.json: ")
 
 
 def test_a_signal_stops_all_with_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
