@@ -275,7 +275,7 @@ def test_a_picture_replaces_an_earlier_one_and_no_photo(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "is a file, not a folder; name a folder with run.out"),
+        ([], "is a file, not a folder; name another folder with run.out"),
         (["data.labeled=nope.json"], "data.labeled: nope.json: "),
         (["data.val=nope.json"], "data.val: nope.json: "),
     ],
@@ -288,6 +288,16 @@ def test_train_names_the_setting_that_is_wrong(
     assert main(["train", "lossmix_small", *QUICK, *words, f"run.out={out}"]) == 2
     assert said in one_line(capsys)
     assert contents(tmp_path) == {"file": b"notes"}
+
+
+def test_a_run_does_not_begin_among_files_that_it_would_write_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "inputs.png").write_text("the user's")
+    assert main(["train", "lossmix_small", *QUICK, f"run.out={tmp_path}"]) == 2
+    assert "images: is there already; name another folder with run.out" in one_line(capsys)
+    assert contents(tmp_path) == {"images/inputs.png": b"the user's"}
 
 
 def test_labels_without_a_box_teach_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

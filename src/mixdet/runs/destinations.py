@@ -12,9 +12,10 @@ from mixdet.errors import MixdetError
 
 _SOFTWARE = 0x0131  # EXIF: what made a picture
 _NAME = "mixdet"
+_ANOTHER = "name another folder with --out"
 
 
-def check_folder(folder: Path, fix: str = "name another folder with --out") -> None:
+def check_folder(folder: Path, fix: str = _ANOTHER) -> None:
     """See that ``folder`` is one, or can be made.
 
     Args:
@@ -29,15 +30,15 @@ def check_folder(folder: Path, fix: str = "name another folder with --out") -> N
         raise MixdetError(f"{folder}: {there} is a file, not a folder; {fix}")
 
 
-def check_unused(folder: Path, names: Iterable[str]) -> None:
-    """See that files called ``names`` can be written to ``folder``, and none is there.
+def check_unused(folder: Path, names: Iterable[str], fix: str = _ANOTHER) -> None:
+    """See that ``names`` can be written to ``folder``, and none is there; ``fix`` as in ``check_folder``.
 
     Raises:
         MixdetError: one is, or the folder cannot be.
     """
-    check_folder(folder)
+    check_folder(folder, fix)
     if there := next((name for name in names if (folder / name).exists()), None):
-        raise MixdetError(f"{folder / there}: is there already; name another folder with --out")
+        raise MixdetError(f"{folder / there}: is there already; {fix}")
 
 
 def check_apart(folder: Path, images: Iterable[str]) -> None:
@@ -48,7 +49,7 @@ def check_apart(folder: Path, images: Iterable[str]) -> None:
     """
     home = folder.resolve()
     if any(Path(path).resolve().is_relative_to(home) for path in images):
-        raise MixdetError(f"{folder}: holds the images themselves; name another folder with --out")
+        raise MixdetError(f"{folder}: holds the images themselves; {_ANOTHER}")
 
 
 def check_picture(path: Path) -> None:

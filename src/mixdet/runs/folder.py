@@ -14,10 +14,12 @@ from mixdet.data.opencv import decoder
 from mixdet.errors import MixdetError
 from mixdet.recipes.load import load_recipe
 from mixdet.recipes.recipe import Recipe
-from mixdet.runs.destinations import check_folder
+from mixdet.runs.destinations import check_unused
 from mixdet.training.distributed import World
 from mixdet.training.files import write_text_atomically
 from mixdet.training.weights import read_card
+
+WRITTEN = ("env.json", "metrics.jsonl", "checkpoints", "images", "weights")  # besides recipe.yaml
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,13 @@ class RunFolder:
         """A new folder with recipe.yaml and env.json in it.
 
         Raises:
-            MixdetError: ``run.out`` names a folder that has a run in it, or a file.
+            MixdetError: ``run.out`` is a file, or a folder with a run in it or with files that a run would write over.
         """
         root = Path(recipe.run.out) if recipe.run.out else _unused(Path("runs"), name)
-        check_folder(root, "name a folder with run.out")
         folder = cls(root)
         if folder.recipe.exists():
             raise MixdetError(f"run.out: {root} holds a run already; use mixdet resume {root}, or name another folder")
+        check_unused(root, WRITTEN, "name another folder with run.out")
         write_text_atomically(folder.recipe, recipe.to_yaml())
         return folder
 
