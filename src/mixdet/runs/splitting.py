@@ -77,10 +77,8 @@ def split(
     if not isinstance(source, FileImages):
         raise MixdetError(f"{data}: has no image files to list; use data.labeled.fraction in the recipe instead")
     folders = {seed: Path(out) / f"seed-{seed}" if len(seeds) > 1 else Path(out) for seed in seeds}
-    names = ["labeled.json", "unlabeled.txt", *(["val.json"] if val_fraction or val_count else [])]
-    names += [f"fold-{number}-{part}.json" for number in range(folds) for part in ("train", "val")]
     for folder in folders.values():
-        check_unused(folder, names)
+        check_unused(folder, _names(folds))
     chosen = {s: labeled_subset(dataset, seed=s, fraction=fraction, count=count, rule=rule) for s in seeds}
     held = {seed: np.zeros(0, np.int64) for seed in seeds}
     if val_fraction is not None or val_count is not None:
@@ -101,6 +99,12 @@ def split(
         _write_coco(folder / "labeled.json", labeled)
         done.append(Split(folder, labeled, len(held[seed]), len(rest[seed]), Path(os.path.relpath(source.root))))
     return done
+
+
+def _names(folds: int) -> list[str]:
+    """Files that a split may be made of."""
+    parts = [f"fold-{number}-{part}.json" for number in range(folds) for part in ("train", "val")]
+    return ["labeled.json", "unlabeled.txt", "val.json", *parts]
 
 
 def _write_coco(path: Path, dataset: DetectionDataset) -> None:
