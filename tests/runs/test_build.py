@@ -27,7 +27,7 @@ from mixdet.detectors import BODIES, DETECTORS, MIXED_TERMS, ROI_CLS_LOSSES, Fas
 from mixdet.detectors import PRESETS as DETECTOR_PRESETS
 from mixdet.detectors.backbones import NORMS
 from mixdet.detectors.swin import SwinTinyBody
-from mixdet.errors import MixdetError
+from mixdet.errors import EnvironmentFault, MixdetError
 from mixdet.evaluation.evaluate import MetricName
 from mixdet.methods import ISMT, METHODS, MUM, STAC, InstantTeaching, MultiPhase, Supervised
 from mixdet.methods.method import LABELED_VIEWS
@@ -67,7 +67,7 @@ from mixdet.runs.build import (
     build_tiles,
     training_view,
 )
-from mixdet.runs.data import Data, build_dataset
+from mixdet.runs.data import Data, build_dataset, naming
 from mixdet.teaching import Decay
 from mixdet.teaching.decay import Ramp
 from mixdet.training.optim import build_optimizer
@@ -396,3 +396,10 @@ def test_what_is_measured_on_and_was_trained_on_is_said(tmp_path: Path) -> None:
     assert len(lines) == 1
     assert "4 of its images are in data.val: what is measured there is not new to the student" in lines[0]
     assert Data.open(quick_recipe(tmp_path)).notes == ()
+
+
+def test_an_error_keeps_its_kind_and_code_where_the_field_is_named() -> None:
+    for fault in (EnvironmentFault("a.json: gone"), MixdetError("a.json: gone", exit_code=3)):
+        with pytest.raises(type(fault), match=r"^data\.val: a\.json: gone$") as caught, naming("data.val"):
+            raise fault
+        assert caught.value.exit_code == 3

@@ -29,7 +29,8 @@ def naming(field: str) -> Iterator[None]:
     try:
         yield
     except MixdetError as fault:
-        raise type(fault)(f"{field}: {fault}") from None
+        fault.args = (f"{field}: {fault}",)
+        raise
 
 
 def build_dataset(section: SourceSection) -> DetectionDataset:
