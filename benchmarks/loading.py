@@ -1,10 +1,15 @@
-"""Two views of photographs against torchvision's operations on Pillow images, and images a second of the loader."""
+"""Two views of photographs against torchvision's operations on Pillow images, and images a second of the loader.
+
+With OpenCV strong views are drawn in bytes, as in Unbiased Teacher's code, and both sides end with bytes; without it
+ours are drawn in [0, 1], and both sides end there.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +21,7 @@ from benchmarks.harness import Row, cpu_seconds, interleaved, milliseconds
 from mixdet.data import opencv
 from mixdet.data.blur import blur_radius
 from mixdet.data.geometry import WeakView
-from mixdet.data.packing import Collate, Example
+from mixdet.data.packing import Collate, Example, PackedBatch
 from mixdet.data.photometric import BRIGHTNESS, CONTRAST, HUE, SATURATION, PhotometricView
 from mixdet.data.scenes import scenes
 from mixdet.data.streams import ViewedImages
@@ -48,8 +53,8 @@ def pillows_blur(image: Image.Image, sigma: float) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(sigma))
 
 
-def per_sample(path: str, example: Example, blur: Blur) -> tuple[Tensor, Tensor]:
-    """The views that were drawn for ``example``, (3, H, W) in [0, 1]."""
+def per_sample(path: str, example: Example, blur: Blur, octets: bool) -> tuple[Tensor, Tensor]:
+    """The views that were drawn for ``example``, (3, H, W) uint8 or float in [0, 1]."""
     size, drawn = list(example.weak.image.shape[1:]), example.drawn["strong"]
     weak = TF.resize(Image.open(path).convert("RGB"), size, TF.InterpolationMode.BILINEAR, antialias=True)
     if example.weak.affine[0, 0] < 0:
@@ -62,10 +67,13 @@ def per_sample(path: str, example: Example, blur: Blur) -> tuple[Tensor, Tensor]
         strong = TF.rgb_to_grayscale(strong, 3)
     if drawn.sigmas[0] > 0:
         strong = blur(strong, float(drawn.sigmas[0]))
-    weak, strong = (TF.to_dtype(TF.pil_to_tensor(view), torch.float32, scale=True) for view in (weak, strong))
+    weak, strong = (TF.pil_to_tensor(view) for view in (weak, strong))
+    if not octets:
+        weak, strong = (TF.to_dtype(view, torch.float32, scale=True) for view in (weak, strong))
     for left, top, right, bottom in drawn.patches[0].tolist():
         if right > left:
-            noise = torch.empty(3, bottom - top, right - left).normal_()
+            noise = torch.empty_like(strong[:, top:bottom, left:right])
+            noise = noise.random_(256) if octets else noise.normal_()
             strong = TF.erase(strong, top, left, bottom - top, right - left, noise, inplace=True)
     return weak, strong
 
@@ -110,13 +118,18 @@ class Loading:
         self.parts = [range(start, start + batch) for start in range(0, IMAGES, batch)]
         self.collate, self.colour = Collate(STRIDE), torch.zeros(3)
 
-    def ours(self) -> None:
+    def ours(self, octets: bool) -> None:
         for part in self.parts:
-            self.collate([self.two[i, i] for i in part]).to_views("cpu", self.colour)
+            packed = self.collate([self.two[i, i] for i in part])
+            assert isinstance(packed, PackedBatch)
+            if octets:
+                assert "strong" in packed.changed_on_cpu().own
+            else:
+                packed.to_views("cpu", self.colour)
 
-    def theirs(self, blur: Blur = torchvisions_blur) -> None:
+    def theirs(self, octets: bool, blur: Blur = torchvisions_blur) -> None:
         for part in self.parts:
-            views = [per_sample(str(self.files[i]), self.examples[i], blur) for i in part]
+            views = [per_sample(str(self.files[i]), self.examples[i], blur, octets) for i in part]
             if len(part) > 1:
                 for images in zip(*views, strict=True):
                     padded(images)
@@ -141,8 +154,11 @@ def rows(rounds: int | None) -> Iterator[Row]:
         files = write_photographs(Path(folder))
         single, batched, small = (Loading(files, *p) for p in ((COCO, 1), (COCO, BATCH), (TINY, BATCH)))
 
-        def row(name: str, loading: Loading, blur: Blur, goal: float | None = None) -> Row:
-            ratios, a, b = interleaved(loading.ours, lambda: loading.theirs(blur), rounds or 15, warmup=1)
+        def row(
+            name: str, loading: Loading, octets: bool, goal: float | None = None, blur: Blur = torchvisions_blur
+        ) -> Row:
+            sides = partial(loading.ours, octets), partial(loading.theirs, octets, blur)
+            ratios, a, b = interleaved(*sides, rounds or 15, warmup=1)
             return Row(f"two views / torchvision, {name}", ratios, goal, note=per_image(a, b))
 
         def speed(name: str, goal: float | None) -> Row:
@@ -150,15 +166,17 @@ def rows(rounds: int | None) -> Iterator[Row]:
             return Row(f"loader alone, images a CPU-second, {name}", speeds, goal, at_least=True)
 
         with without_opencv():
-            yield row("without OpenCV", single, torchvisions_blur, 0.30)
+            yield row("without OpenCV", single, False, 0.30)
             yield speed("without OpenCV", None)
-        if opencv.cv2 is not None:
-            yield row("with `fast`", single, torchvisions_blur, 0.12)
+        fast = opencv.cv2 is not None
+        if fast:
+            yield row("with `fast`", single, True, 0.12)
             yield speed("with `fast`", 60)
-        which = "with `fast`" if opencv.cv2 is not None else "without OpenCV"
-        yield row(f"{which}, Pillow's blur there", single, pillows_blur)
-        yield row(f"{which}, batches of {BATCH}", batched, torchvisions_blur)
-        yield row(f"{which}, batches of {BATCH}, short side {TINY[0]}", small, torchvisions_blur)
+            yield row("with `fast`, to floats in [0, 1]", single, False)
+        which = "with `fast`" if fast else "without OpenCV"
+        yield row(f"{which}, Pillow's blur there", single, fast, blur=pillows_blur)
+        yield row(f"{which}, batches of {BATCH}", batched, fast)
+        yield row(f"{which}, batches of {BATCH}, short side {TINY[0]}", small, fast)
 
 
 def per_image(ours: float, theirs: float) -> str:

@@ -48,32 +48,47 @@ def test_jpegs_of_four_colours_are_pillows(tmp_path: Path) -> None:
         assert np.array_equal(read_image(tmp_path / "a.jpg").permute(1, 2, 0), np.asarray(stored.convert("RGB")))
 
 
-def test_planar_images_have_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = torch.randint(0, 256, (5, 7, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    for interleaved in (image.permute(2, 0, 1), image.permute(2, 0, 1).flip(-1), image.permute(2, 1, 0)):
-        planes = opencv.planar(interleaved)
-        assert torch.equal(planes, interleaved)
-        assert opencv.cv2 is None or planes.is_contiguous()
-    monkeypatch.setattr(opencv, "cv2", None)
-    assert opencv.planar(image.permute(2, 0, 1)).stride(0) == 1
+@pytest.mark.parametrize("fast", [False, True])
+def test_planes_have_the_same_pixels(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if fast and opencv.cv2 is None:
+        pytest.skip("OpenCV is not installed")
+    if not fast:
+        monkeypatch.setattr(opencv, "cv2", None)
+    images = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    planes = opencv.planes(images)
+    assert torch.equal(planes, images.permute(0, 3, 1, 2))
+    assert planes.is_contiguous()
+
+
+COLOURS = np.array([[0.9, 0.3, -0.2, 30], [0.1, 1.1, 0.1, -40], [0.2, -0.1, 0.8, 3]], np.float32)
+MAPS = {"same": np.eye(3, 4, dtype=np.float32), "grey": COLOURS[[0, 0, 0]], "colours": COLOURS}
 
 
 @needs_opencv
-def test_colours_are_mapped_as_by_a_product_of_matrices() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(3, 3, 5, 7, generator=generator)
-    matrices, shifts = torch.rand(3, 3, 3, generator=generator) - 0.2, torch.rand(3, 3, generator=generator) - 0.5
-    matrices[0], shifts[0] = torch.eye(3), 0.0  # changes nothing
-    matrices[1], shifts[1] = matrices[1, :1], shifts[1, :1]  # grey
-    before = images.clone()
-    mapped = opencv.recoloured(images, matrices, shifts)
-    product = torch.einsum("bij,bjhw->bihw", matrices, images) + shifts[:, :, None, None]
-    torch.testing.assert_close(mapped, product.clamp(0, 1), rtol=0, atol=1e-6)
-    assert product.min() < 0
-    assert product.max() > 1
-    assert torch.equal(mapped[0], images[0])
-    assert torch.equal(mapped[1, 0], mapped[1, 2])
-    assert torch.equal(images, before)
+@pytest.mark.parametrize("taps", [1, 3, 13])
+@pytest.mark.parametrize("colours", MAPS)
+def test_colours_are_mapped_and_blurred_to_the_nearest_level(colours: str, taps: int) -> None:
+    """Against the equations in float64, inside of a larger canvas of which the rest stays."""
+    generator = np.random.default_rng(0)
+    canvas = generator.integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
+    before, kernel = canvas.copy(), generator.random(taps).astype(np.float32)
+    kernel = (kernel + kernel[::-1]) / (2 * kernel.sum())
+    pixels, out = (image[:31, :37] for image in canvas)
+    opencv.recolour_and_blur(pixels, MAPS[colours], kernel, out)
+    mapped = (pixels @ MAPS[colours][:, :3].T.astype(np.float64) + MAPS[colours][:, 3]).clip(0, 255)
+    padded = np.pad(mapped, [(taps // 2,) * 2] * 2 + [(0, 0)], mode="reflect")
+    rows = sum(weight * padded[i : i + 31] for i, weight in enumerate(kernel))
+    blurred = sum(weight * rows[:, i : i + 37] for i, weight in enumerate(kernel))
+    steps = (colours != "same") + (taps > 1)
+    assert np.abs(out - blurred).max() <= 0.75 * steps
+    assert abs(float((out - blurred).mean())) < 0.1
+    canvas[1, :31, :37] = before[1, :31, :37]
+    assert np.array_equal(canvas, before)
+
+
+@needs_opencv
+def test_each_process_that_reads_images_has_one_thread_of_it() -> None:
+    assert opencv.cv2.getNumThreads() == 1
 
 
 def test_an_opencv_older_than_the_extra_asks_for_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

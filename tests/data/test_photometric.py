@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from mixdet.data import opencv
 from mixdet.data.photometric import BRIGHTNESS, CONTRAST, SATURATION, Erase, Photometric, PhotometricView
 from mixdet.structures import Batch, Instances
 
@@ -125,6 +126,32 @@ def test_geometry_instances_padding_and_the_weak_view_stay(exact: bool) -> None:
     assert strong.images.min() >= 0
     assert strong.images.max() <= 1
     assert (strong.images != before).flatten(1).any(1).all()
+
+
+@pytest.mark.skipif(opencv.cv2 is None, reason="OpenCV is not installed")
+@given(st.integers(0, 2**31))
+def test_in_bytes_the_view_is_the_same_to_two_levels(seed: int) -> None:
+    view = replace(STRONG, jitter_p=0.9, blur_p=0.7, grey_p=0.3)
+    sizes = torch.tensor([[40, 50], [64, 32], [1, 9], [3, 3]])
+    images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8, generator=seeded(seed))
+    drawn = Photometric.stack([view.draw(*size, seeded(seed + i)) for i, size in enumerate(sizes.tolist())])
+    before, found = images.clone(), drawn.apply_to_bytes(images, sizes)
+    floats = drawn.apply(Batch(images.permute(0, 3, 1, 2) / 255, sizes, None, pad_colour=torch.zeros(3))).images
+    assert found is not None
+    assert torch.equal(images, before)
+    for octets, image, (height, width) in zip(found.permute(0, 3, 1, 2), floats, sizes.tolist(), strict=True):
+        difference = octets[:, :height, :width] - 255 * image[:, :height, :width]
+        assert difference.abs().max() <= 2
+        assert difference.mean().abs() < 0.5
+
+
+def test_in_bytes_there_is_no_exact_view_and_none_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, sizes = torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.full((2, 2), 8)
+    mixed = Photometric.stack([plain(), plain(exact=True)])
+    assert mixed.apply_to_bytes(images, sizes) is None
+    assert (plain(2).apply_to_bytes(images, sizes) is None) == (opencv.cv2 is None)
+    monkeypatch.setattr(opencv, "cv2", None)
+    assert plain(2).apply_to_bytes(images, sizes) is None
 
 
 def test_an_image_looks_the_same_in_any_batch() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mixdet.data import DetectionDataset, FileImages, streams
+from mixdet.data import DetectionDataset, FileImages, opencv, streams
 from mixdet.data.geometry import WeakView
 from mixdet.data.packing import PackedBatch, PackedImages
 from mixdet.data.photometric import PhotometricView
@@ -137,7 +137,9 @@ def test_a_batch_is_padded_with_the_colour_that_normalises_to_zero() -> None:
     batch = packed.to_batch("cpu", COLOUR)
     assert all(side % 32 == 0 for side in batch.canvas)
     for image, original, (height, width) in zip(batch.images, packed.images, batch.sizes.tolist(), strict=True):
-        assert torch.equal(image[:, :height, :width], original[:, :height, :width] / 255)
+        assert torch.equal(image[:, :height, :width], original[:height, :width].permute(2, 0, 1) / 255)
+        assert not original[height:].any()
+        assert not original[:, width:].any()
         for padding in (image[:, height:], image[:, :, width:]):
             assert torch.equal(padding, COLOUR[:, None, None].expand_as(padding))
     assert [len(i) for i in batch.labels] == packed.counts
@@ -157,9 +159,25 @@ def test_the_strong_view_shares_geometry_and_instances_with_the_weak_one() -> No
         weak, strong = views.weak, views.strong
         assert torch.equal(strong.sizes, weak.sizes)
         assert torch.equal(strong.affines, weak.affines)  # type: ignore[arg-type]
-        assert strong.instances is weak.instances
+        assert [(i.boxes.tolist(), i.labels.tolist()) for i in strong.labels] == [
+            (i.boxes.tolist(), i.labels.tolist()) for i in weak.labels
+        ]
         assert strong.ids == weak.ids
         assert not torch.equal(strong.images, weak.images)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_on_a_cpu_views_are_drawn_in_bytes_where_opencv_can(exact: bool) -> None:
+    packed = batches(1, strong={"strong": StrongView(PhotometricView(exact=exact))})[0]
+    changed = packed.changed_on_cpu()
+    assert list(changed.own) == ([] if exact or opencv.cv2 is None else ["strong"])
+    assert list(changed.own) + list(changed.drawn) == ["strong"]
+    strong = packed.to_views("cpu", COLOUR).strong
+    floats = packed.drawn["strong"].apply(packed.weak.to_batch("cpu", COLOUR))
+    torch.testing.assert_close(strong.images, floats.images, rtol=0, atol=2 / 255)
+    for image, (height, width) in zip(strong.images, strong.sizes.tolist(), strict=True):
+        for padding in (image[:, height:], image[:, :, width:]):
+            assert torch.equal(padding, COLOUR[:, None, None].expand_as(padding))
 
 
 def test_several_views_of_a_position_are_drawn_apart() -> None:

@@ -56,7 +56,7 @@ class MeanColour(Method):
 def stream(values: list[int]) -> Iterator[PackedBatch]:
     empty = torch.zeros(0)
     for value in values:
-        images = torch.full((2, 3, 32, 32), value, dtype=torch.uint8)
+        images = torch.full((2, 32, 32, 3), value, dtype=torch.uint8)
         names = [f"bright{value}.png", f"also{value}.png"]
         affines = torch.eye(3).repeat(2, 1, 1)
         weak = PackedImages(images, torch.full((2, 2), 32), affines, names, None, empty, empty, empty)

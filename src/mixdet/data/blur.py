@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-
-from mixdet.data import opencv
 
 RADIUS = 3.0  # of the kernel, in sigmas
 _ROWS = 64  # summed at once on a CPU, so that they stay in its cache
@@ -22,28 +22,33 @@ def blur_radius(sigma: float, height: int, width: int) -> int:
     return min(max(1, math.ceil(RADIUS * sigma)), height - 1, width - 1)
 
 
+def gaussian(sigma: float, height: int, width: int) -> NDArray[np.float32]:
+    """(2 r + 1,) weights of a Gaussian of ``sigma`` pixels, r as ``blur_radius``; one weight of 1 if sigma is 0."""
+    radius = blur_radius(sigma, height, width) if sigma > 0 else 0
+    if radius == 0:
+        return np.ones(1, np.float32)
+    weights: NDArray[np.float64] = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    weights /= weights.sum()
+    return weights.astype(np.float32)
+
+
 def blur(image: Tensor, sigma: float) -> None:
     """(C, h, w) under a Gaussian of ``sigma`` pixels; in place."""
-    radius = blur_radius(sigma, image.shape[1], image.shape[2])
-    if radius < 1:
-        return
-    at = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    if image.device.type != "cpu":
-        convolve(image, kernel)
-    elif not opencv.blur(image, kernel):
-        sum_shifted(image, kernel.tolist())
+    weights = gaussian(sigma, image.shape[1], image.shape[2])
+    if len(weights) > 1:
+        (sum_shifted if image.device.type == "cpu" else convolve)(image, weights)
 
 
-def convolve(image: Tensor, kernel: Tensor) -> None:
-    """Two convolutions with a (2 r + 1,) kernel, for a GPU; in place."""
+def convolve(image: Tensor, weights: NDArray[np.float32]) -> None:
+    """Two convolutions with (2 r + 1,) weights, for a GPU; in place."""
+    kernel = torch.from_numpy(weights).to(image)
     x = F.conv2d(_reflected(image, len(kernel) // 2)[:, None], kernel.view(1, 1, 1, -1))  # (3, 1, h + 2 r, w)
     image.copy_(F.conv2d(x, kernel.view(1, 1, -1, 1))[:, 0])
 
 
-def sum_shifted(image: Tensor, kernel: list[float]) -> None:
+def sum_shifted(image: Tensor, weights: NDArray[np.float32]) -> None:
     """Weighted sums of shifted rows, then of shifted columns, a strip of a channel at a time, for a CPU; in place."""
+    kernel: list[float] = weights.tolist()
     radius = len(kernel) // 2
     for plane, padded in zip(image, _reflected(image, radius), strict=True):
         for top in range(0, len(plane), _ROWS):

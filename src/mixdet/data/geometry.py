@@ -9,7 +9,6 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from mixdet.data.opencv import planar
 from mixdet.structures import Detections, Instances
 from mixdet.structures.boxes import cut_to_image, transform_boxes
 
@@ -48,11 +47,14 @@ class WeakView:
         short = self.short_sides[min(int(choice * len(self.short_sides)), len(self.short_sides) - 1)]
         height, width = image.shape[-2:]
         new_height, new_width = resized(height, width, short, self.long_side)
-        if (new_height, new_width) != (height, width):
-            image = planar(resize(image, [new_height, new_width], InterpolationMode.BILINEAR, antialias=True))
-        affine = torch.diag(torch.tensor([new_width / width, new_height / height, 1.0]))
-        if chance < self.flip:
+        flipped, grows = chance < self.flip, new_height > height
+        if flipped and grows:  # the smaller of both images is flipped
             image = image.flip(-1)
+        if (new_height, new_width) != (height, width):
+            image = resize(image, [new_height, new_width], InterpolationMode.BILINEAR, antialias=True)
+        affine = torch.diag(torch.tensor([new_width / width, new_height / height, 1.0]))
+        if flipped:
+            image = image if grows else image.flip(-1)
             affine = torch.tensor([[-1.0, 0.0, new_width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ affine
         if instances is not None:
             instances = replace(instances, boxes=transform_boxes(instances.boxes, affine))

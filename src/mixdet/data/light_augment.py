@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
+from mixdet.data.strong import Drawn
 from mixdet.structures import Batch
 
 HOLES, HOLE = 8, 8  # how many, and their side in pixels
@@ -29,7 +30,7 @@ WINDOW = 3  # side of the blur's and the median's window
 
 
 @dataclass(frozen=True, eq=False)
-class LightlyAugmented:
+class LightlyAugmented(Drawn):
     """What was drawn for the strong view of B images; 0 changes nothing.
 
     Attributes:

@@ -1,8 +1,9 @@
-"""OpenCV, where the extra ``fast`` brought it: work it does in less time than Pillow and torch, to the same pixels.
+"""OpenCV, where the extra ``fast`` brought it: work it does in less time than Pillow and torch.
 
-It decodes JPEG (by the same library, so to the same bytes), takes channels apart, and on a CPU maps colours and blurs
-(to rounding). It resizes no faster than torchvision resizes bytes of interleaved channels, reads PNG little faster than
-Pillow, and says nothing of damaged files: the rest is left to the others. What is used of it here runs on one thread.
+It decodes JPEG (by the same library, so to the same bytes), takes channels apart, and maps colours and blurs in bytes
+(to the nearest level). It resizes no faster than torchvision resizes bytes of interleaved channels, reads PNG little
+faster than Pillow, and says nothing of damaged files: the rest is left to the others. It is set to one thread: by
+default each process that reads images would take all cores.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
 _JPEG_END = b"\xff\xd9"
-_UNCHANGED = ([1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0])
+_UNCHANGED = np.eye(3, 4, dtype=np.float32)
 
 
 def _load() -> Any:
@@ -27,7 +31,10 @@ def _load() -> Any:
         found = importlib.import_module("cv2")
     except ImportError:  # also of a build that lacks a system library
         return None
-    return found if hasattr(found, "IMREAD_COLOR_RGB") else None  # older than the extra asks for
+    if not hasattr(found, "IMREAD_COLOR_RGB"):  # older than the extra asks for
+        return None
+    found.setNumThreads(1)
+    return found
 
 
 cv2 = _load()
@@ -38,7 +45,7 @@ def decoder() -> str:
     return f"pillow {version('pillow')}" if cv2 is None else f"opencv {cv2.__version__}"
 
 
-def decode_jpeg(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
+def decode_jpeg(path: str | os.PathLike[str]) -> Bytes | None:
     """(H, W, 3) RGB of a JPEG of three colours or grey, not turned by its EXIF; None to leave it to Pillow.
 
     A file that does not end as JPEGs do may be cut off, which OpenCV does not tell.
@@ -49,7 +56,7 @@ def decode_jpeg(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
     if not data.endswith(_JPEG_END):
         return None
     try:
-        pixels: NDArray[np.uint8] | None = cv2.imdecode(
+        pixels: Bytes | None = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         )
     except cv2.error:
@@ -57,54 +64,39 @@ def decode_jpeg(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
     return pixels
 
 
-def planar(image: Tensor) -> Tensor:
-    """(3, H, W) uint8, with OpenCV each channel on its own in memory, which takes torch four times as long."""
-    if cv2 is None or image.stride(0) != 1:
-        return image
-    planes = torch.empty(image.shape, dtype=torch.uint8)
-    cv2.split(image.permute(1, 2, 0).numpy(), list(planes.numpy()))  # (H, W, 3)
-    return planes
+def planes(images: Tensor) -> Tensor:
+    """(B, 3, H, W) from (B, H, W, 3) uint8: each channel on its own in memory, which takes torch four times as long."""
+    if cv2 is None or images.device.type != "cpu":
+        return images.permute(0, 3, 1, 2).contiguous()
+    apart = torch.empty(images.permute(0, 3, 1, 2).shape, dtype=torch.uint8)
+    for image, channels in zip(images.numpy(), apart.numpy(), strict=True):
+        cv2.split(image, list(channels))
+    return apart
 
 
-def recoloured(images: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
-    """M x + t for each colour x, in [0, 1].
+def mean_colour(pixels: Bytes) -> list[float]:
+    """(3,) of (h, w, 3) pixels, in levels."""
+    return list(cv2.mean(pixels)[:3])
 
-    Sums of planes: PyTorch takes half as long again for them, or for a product of (3, 3) and (3, H W). A plane that
-    does not change, or is to be as another is, is copied.
+
+def recolour_and_blur(pixels: Bytes, colour_map: Floats, kernel: Floats, out: Bytes) -> None:
+    """Map the colours of an image, then convolve it along both axes, edges reflected; each to the nearest level.
 
     Args:
-        images: (B, 3, H, W) float32 in [0, 1] on the CPU.
-        matrices: (B, 3, 3) M of each image.
-        shifts: (B, 3) t.
-
-    Returns:
-        (B, 3, H, W).
+        pixels: (h, w, 3); not changed.
+        colour_map: (3, 4) M and t of x -> M x + t, in levels. Three equal rows make it grey.
+        kernel: (2 r + 1,), symmetric, r less than h and w; one number for no blur.
+        out: (h, w, 3), written.
     """
-    mapped = torch.empty_like(images)
-    maps = torch.cat([matrices, shifts[:, :, None]], 2).tolist()
-    for image, planes, rows in zip(images.numpy(), mapped.numpy(), maps, strict=True):
-        for i, (row, plane) in enumerate(zip(rows, planes, strict=True)):
-            if row == _UNCHANGED[i]:
-                plane[:] = image[i]
-            elif row in rows[:i]:
-                plane[:] = planes[rows.index(row)]
-            else:
-                red, green, blue, shift = row
-                cv2.addWeighted(image[0], red, image[1], green, shift, dst=plane)
-                cv2.scaleAdd(image[2], blue, plane, dst=plane)
-                np.clip(plane, 0, 1, out=plane)
-    return mapped
-
-
-def blur(image: Tensor, kernel: Tensor) -> bool:
-    """Convolve (C, h, w) float32 on the CPU with a symmetric kernel along both axes, edges reflected; in place.
-
-    Returns:
-        Whether it was done; not without OpenCV.
-    """
-    if cv2 is None:
-        return False
-    taps = kernel.numpy()
-    for plane in image.numpy():
-        cv2.sepFilter2D(plane, -1, taps, taps, dst=plane, borderType=cv2.BORDER_REFLECT_101)
-    return True
+    recoloured, blurred = not np.array_equal(colour_map, _UNCHANGED), len(kernel) > 1
+    if not recoloured and not blurred:
+        out[:] = pixels
+        return
+    grey = bool((colour_map == colour_map[0]).all())
+    target = None if grey else out  # grey is blurred once and then copied
+    if recoloured:
+        pixels = cv2.transform(pixels, colour_map[:1] if grey else colour_map, dst=None if blurred else target)
+    if blurred:
+        pixels = cv2.sepFilter2D(pixels, -1, kernel, kernel, dst=target, borderType=cv2.BORDER_REFLECT_101)
+    if grey:
+        cv2.merge([pixels, pixels, pixels], dst=out)

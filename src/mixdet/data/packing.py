@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixdet.data import opencv
 from mixdet.data.strong import Drawn, stacked
 from mixdet.errors import MixdetError
 from mixdet.structures import Batch, Instances, Views
@@ -16,7 +17,7 @@ class PackedImages(NamedTuple):
     """Images in one geometry, as they leave a worker: bytes and flat arrays.
 
     Attributes:
-        images: (B, 3, H, W) uint8, zero-padded.
+        images: (B, H, W, 3) uint8, a pixel's channels side by side as in files; zero-padded.
         sizes: (B, 2) int64 valid (height, width).
         affines: (B, 3, 3).
         names: of the images.
@@ -36,7 +37,7 @@ class PackedImages(NamedTuple):
     def to_batch(self, device: torch.device | str, pad_colour: Tensor) -> Batch:
         """On ``device``, in [0, 1], with ``pad_colour`` beyond each image."""
         sizes = self.sizes.to(device, non_blocking=True)
-        images = self.images.to(device, non_blocking=True).float().div_(255)
+        images = opencv.planes(self.images.to(device, non_blocking=True)).float().div_(255)
         colour = pad_colour.to(device)[:, None, None]
         for image, (height, width) in zip(images, self.sizes.tolist(), strict=True):
             image[:, height:] = colour
@@ -56,7 +57,7 @@ class PackedBatch(NamedTuple):
 
     Attributes:
         weak: the weak view.
-        own: by name, the views that have a geometry of their own.
+        own: by name, the views that have pixels of their own: those of another geometry.
         drawn: by name, what was drawn for each view beside the weak one.
     """
 
@@ -66,9 +67,23 @@ class PackedBatch(NamedTuple):
 
     def to_views(self, device: torch.device | str, pad_colour: Tensor) -> Views:
         """The weak view and those drawn from it or beside it, as ``PackedImages.to_batch``."""
-        weak = self.weak.to_batch(device, pad_colour)
-        bases = {name: packed.to_batch(device, pad_colour) for name, packed in self.own.items()}
-        return Views(weak=weak, **{name: drawn.apply(bases.get(name, weak)) for name, drawn in self.drawn.items()})
+        packed = self.changed_on_cpu() if torch.device(device).type == "cpu" else self
+        weak = packed.weak.to_batch(device, pad_colour)
+        views = {name: own.to_batch(device, pad_colour) for name, own in packed.own.items()}
+        views |= {name: drawn.apply(views.get(name, weak)) for name, drawn in packed.drawn.items()}
+        return Views(weak=weak, **{name: views[name] for name in self.drawn})
+
+    def changed_on_cpu(self) -> PackedBatch:
+        """With those views among ``own``, as bytes, that are drawn so on a CPU; the rest is left in ``drawn``."""
+        own, left = dict(self.own), {}
+        for name, drawn in self.drawn.items():
+            base = self.own.get(name, self.weak)
+            images = drawn.apply_to_bytes(base.images, base.sizes)
+            if images is None:
+                left[name] = drawn
+            else:
+                own[name] = base._replace(images=images)
+        return PackedBatch(self.weak, own, left)
 
 
 class Seen(NamedTuple):
@@ -108,9 +123,12 @@ class Collate:
     def _packed(self, names: list[str], seen: list[Seen]) -> PackedImages:
         sizes = torch.tensor([one.image.shape[-2:] for one in seen])
         height, width = (int(-(-side // self.stride) * self.stride) for side in sizes.amax(0).tolist())
-        images = torch.zeros(len(seen), 3, height, width, dtype=torch.uint8)
+        images = torch.empty(len(seen), height, width, 3, dtype=torch.uint8)
         for canvas, one in zip(images, seen, strict=True):
-            canvas[:, : one.image.shape[1], : one.image.shape[2]] = one.image
+            _, own_height, own_width = one.image.shape
+            canvas[:own_height, :own_width] = one.image.permute(1, 2, 0)
+            canvas[own_height:] = 0
+            canvas[:, own_width:] = 0
         labelled = [one.instances for one in seen if one.instances is not None]
         merged = Instances.concat(labelled) if labelled else Instances.empty()
         return PackedImages(

@@ -17,7 +17,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from mixdet.data import opencv
-from mixdet.data.blur import blur, blur_radius
+from mixdet.data.blur import blur, blur_radius, gaussian
+from mixdet.data.strong import Drawn
 from mixdet.structures import Batch
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as in Pillow and torchvision
@@ -57,7 +58,7 @@ class Erase:
 
 
 @dataclass(frozen=True, eq=False)
-class Photometric:
+class Photometric(Drawn):
     """What was drawn for the strong view of B images.
 
     Attributes:
@@ -87,11 +88,39 @@ class Photometric:
         """The view of ``batch`` that was drawn: same geometry, same instances; padding keeps its colour."""
         sizes = batch.sizes.tolist()
         images = (_changed_exactly if bool(self.exact.any()) else _changed)(batch.images, sizes, self)
-        _erase(images, self)
-        for image, (height, width) in zip(images, sizes, strict=True):
+        for i, (image, (height, width)) in enumerate(zip(images, sizes, strict=True)):
+            self._erase(i, image.permute(1, 2, 0))
             image[:, height:] = batch.pad_colour[:, None, None]
             image[:, :, width:] = batch.pad_colour[:, None, None]
         return replace(batch, images=images)
+
+    def apply_to_bytes(self, images: Tensor, sizes: Tensor) -> Tensor | None:
+        """Up to two levels from ``apply``; None without OpenCV, and if an image is ``exact``."""
+        if opencv.cv2 is None or bool(self.exact.any()):
+            return None
+        changed = torch.empty_like(images)
+        inside = [
+            (before[:height, :width].numpy(), after[:height, :width].numpy())
+            for before, after, (height, width) in zip(images, changed, sizes.tolist(), strict=True)
+        ]
+        means = torch.tensor([opencv.mean_colour(before) for before, _ in inside]) / 255
+        maps = colour_maps(self, means)
+        maps[:, :, 3] *= 255
+        for i, ((before, after), sigma) in enumerate(zip(inside, self.sigmas.tolist(), strict=True)):
+            opencv.recolour_and_blur(before, maps[i].numpy(), gaussian(sigma, *before.shape[:2]), after)
+            self._erase(i, changed[i])
+        return changed
+
+    def _erase(self, i: int, pixels: Tensor) -> None:
+        """Patches of noise, uniform in 8-bit levels, on image ``i``: (H, W, 3) uint8, or float in [0, 1]; in place."""
+        generator = torch.Generator().manual_seed(int(self.noise[i]))
+        for x1, y1, x2, y2 in self.patches[i].tolist():
+            if x2 > x1:
+                patch = pixels[y1:y2, x1:x2]
+                noise = _random_bytes(patch.numel(), generator).to(pixels.device, non_blocking=True)
+                patch.copy_(noise.view(patch.shape))
+                if pixels.is_floating_point():
+                    patch.div_(255)
 
 
 @dataclass(frozen=True)
@@ -151,7 +180,8 @@ class PhotometricView:
 def _changed(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> Tensor:
     """Colours in one map an image, then blur."""
     means = torch.stack([image[:, :h, :w].mean((1, 2)) for image, (h, w) in zip(images, sizes, strict=True)])  # (B, 3)
-    changed = _recoloured(images, *colour_maps(drawn, means.cpu()))
+    maps = colour_maps(drawn, means.cpu()).to(images)
+    changed = torch.baddbmm(maps[:, :, 3:], maps[:, :, :3], images.flatten(2)).clamp_(0, 1).view_as(images)
     rows = zip(changed, sizes, drawn.grey.tolist(), drawn.sigmas.tolist(), strict=True)
     for image, (height, width), is_grey, sigma in rows:
         if sigma > 0:
@@ -161,15 +191,7 @@ def _changed(images: Tensor, sizes: list[list[int]], drawn: Photometric) -> Tens
     return changed
 
 
-def _recoloured(images: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
-    """M x + t for each colour x of each image, in [0, 1]."""
-    if images.device.type == "cpu" and opencv.cv2 is not None:
-        return opencv.recoloured(images, matrices, shifts)
-    flat = torch.baddbmm(shifts.to(images)[:, :, None], matrices.to(images), images.flatten(2))  # (B, 3, H W)
-    return flat.clamp_(0, 1).view_as(images)
-
-
-def colour_maps(drawn: Photometric, means: Tensor) -> tuple[Tensor, Tensor]:
+def colour_maps(drawn: Photometric, means: Tensor) -> Tensor:
     """The affine colour map of each image: x -> M x + t.
 
     Contrast moves towards the mean grey of what the operations before it made of the image, which an affine map knows
@@ -180,27 +202,27 @@ def colour_maps(drawn: Photometric, means: Tensor) -> tuple[Tensor, Tensor]:
         means: (B, 3) mean colour of each image.
 
     Returns:
-        (B, 3, 3) M and (B, 3) t.
+        (B, 3, 4) M and t.
     """
     grey = np.array(GREY)
-    matrices, shifts = np.empty((len(means), 3, 3), np.float32), np.empty((len(means), 3), np.float32)
+    maps = np.empty((len(means), 3, 4), np.float32)
     rows = zip(drawn.order.tolist(), drawn.factors.tolist(), drawn.grey.tolist(), means.numpy(), strict=True)
     for i, (order, factors, is_grey, mean) in enumerate(rows):
-        m, t = np.eye(3), np.zeros(3)
+        mapped = np.eye(3, 4)
         for operation in order:
             factor = factors[operation]
             if operation == BRIGHTNESS:
-                m, t = factor * m, factor * t
+                mapped *= factor
             elif operation == CONTRAST:
-                level = grey @ (m @ mean + t)
-                m, t = factor * m, factor * t + (1 - factor) * level
+                level = grey @ (mapped[:, :3] @ mean + mapped[:, 3])
+                mapped *= factor
+                mapped[:, 3] += (1 - factor) * level
             elif operation == SATURATION:
-                m, t = factor * m + (1 - factor) * (grey @ m), factor * t + (1 - factor) * (grey @ t)
+                mapped = factor * mapped + (1 - factor) * (grey @ mapped)
             else:
-                turn = _hue_turn(factor)
-                m, t = turn @ m, turn @ t
-        matrices[i], shifts[i] = (grey @ m, grey @ t) if is_grey else (m, t)  # three equal rows if grey
-    return torch.from_numpy(matrices), torch.from_numpy(shifts)
+                mapped = _hue_turn(factor) @ mapped
+        maps[i] = grey @ mapped if is_grey else mapped  # three equal rows if grey
+    return torch.from_numpy(maps)
 
 
 def _hue_turn(circles: float) -> NDArray[np.float64]:
@@ -236,16 +258,6 @@ def _changed_exactly(images: Tensor, sizes: list[list[int]], drawn: Photometric)
             x = TF.gaussian_blur(x, [2 * radius + 1] * 2, [sigma, sigma])
         crop.copy_(x)
     return changed
-
-
-def _erase(images: Tensor, drawn: Photometric) -> None:
-    """Patches of noise, uniform in 8-bit levels; in place."""
-    for image, patches, seed in zip(images, drawn.patches.tolist(), drawn.noise.tolist(), strict=True):
-        generator = torch.Generator().manual_seed(seed)
-        for x1, y1, x2, y2 in patches:
-            if x2 > x1:
-                noise = _random_bytes(3 * (y2 - y1) * (x2 - x1), generator).to(image.device, non_blocking=True)
-                image[:, y1:y2, x1:x2].copy_(noise.view(3, y2 - y1, x2 - x1)).div_(255)
 
 
 def _random_bytes(count: int, generator: torch.Generator) -> Tensor:

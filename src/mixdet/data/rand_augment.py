@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from mixdet.data.geometry import inside
+from mixdet.data.strong import Drawn
 from mixdet.structures import Batch, Instances
 from mixdet.structures.boxes import transform_boxes
 
@@ -40,7 +41,7 @@ GREY = 125 / 255  # what comes into view, and what squares are filled with
 
 
 @dataclass(frozen=True, eq=False)
-class RandAugmented:
+class RandAugmented(Drawn):
     """What was drawn for the strong view of B images.
 
     Attributes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from mixdet.data.geometry import WeakView
 from mixdet.structures import Batch
@@ -23,6 +24,18 @@ class Drawn(Protocol):
     def apply(self, batch: Batch) -> Batch:
         """The view of ``batch`` that was drawn; instances are moved where the geometry changes."""
         ...
+
+    def apply_to_bytes(self, images: Tensor, sizes: Tensor) -> Tensor | None:
+        """What ``apply`` does to pixels, in whole 8-bit levels on a CPU, where that takes less time and geometry stays.
+
+        Args:
+            images: (B, H, W, 3) uint8.
+            sizes: (B, 2) valid (height, width).
+
+        Returns:
+            (B, H, W, 3) uint8, anything beyond each image; None to leave it to ``apply``.
+        """
+        return None
 
 
 class Augmentation(Protocol):
