@@ -92,11 +92,13 @@ def recolour_and_blur(pixels: Bytes, colour_map: Floats, kernel: Floats, out: By
     if not recoloured and not blurred:
         out[:] = pixels
         return
-    grey = bool((colour_map == colour_map[0]).all())
-    target = None if grey else out  # grey is blurred once and then copied
     if recoloured:
-        pixels = cv2.transform(pixels, colour_map[:1] if grey else colour_map, dst=None if blurred else target)
-    if blurred:
-        pixels = cv2.sepFilter2D(pixels, -1, kernel, kernel, dst=target, borderType=cv2.BORDER_REFLECT_101)
+        pixels = cv2.transform(pixels, colour_map, dst=None if blurred else out)
+    if not blurred:
+        return
+    grey = bool((colour_map == colour_map[0]).all())
+    if grey:  # blurred once
+        pixels = cv2.extractChannel(pixels, 0)
+    pixels = cv2.sepFilter2D(pixels, -1, kernel, kernel, dst=None if grey else out, borderType=cv2.BORDER_REFLECT_101)
     if grey:
         cv2.merge([pixels, pixels, pixels], dst=out)
