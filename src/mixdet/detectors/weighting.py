@@ -81,7 +81,10 @@ def background_of_batch(boxes: Tensor, counts: list[int], truth: Truth, mixed: b
 
 def silenced(values: Tensor, weights: Tensor) -> Tensor:
     """``values`` (R, ...) with the rows of weight 0 replaced by 0, so that no infinity in them reaches a gradient."""
-    return values.masked_fill((weights == 0).view(-1, *[1] * (values.dim() - 1)), 0.0)
+    silent = weights == 0
+    if silent.device.type == "cpu" and not silent.any():  # a GPU would have to be waited for
+        return values
+    return values.masked_fill(silent.view(-1, *[1] * (values.dim() - 1)), 0.0)
 
 
 def weighted_sum(losses: Tensor, weights: Tensor) -> Tensor:
