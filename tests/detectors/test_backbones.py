@@ -13,6 +13,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from mixdet.detectors import BODIES, FPNBackbone, build_backbone
 from mixdet.errors import EnvironmentFault, MixdetError
@@ -46,10 +47,31 @@ def test_every_body_gives_four_levels(name: str) -> None:
 def test_frozen_norms_leave_bfloat16_what_it_is(name: str) -> None:
     """Theirs answer in float32, and every map after one would be twice as large."""
     backbone, images = build_backbone(name, 16, norm="frozen"), torch.rand(1, 3, 64, 64)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        maps = maps_of(backbone, images)
-    assert {m.dtype for m in maps.values()} == {torch.bfloat16}
+    for wanted in (True, False):
+        with torch.set_grad_enabled(wanted), torch.autocast("cpu", dtype=torch.bfloat16):
+            maps = maps_of(backbone, images)
+        assert {m.dtype for m in maps.values()} == {torch.bfloat16}
     assert {m.dtype for m in maps_of(backbone, images).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
+def test_frozen_norms_give_the_same_with_and_without_a_gradient(name: str) -> None:
+    """Without one they are computed in one pass."""
+    torch.manual_seed(0)
+    backbone, images = build_backbone(name, 16, norm="frozen"), torch.rand(2, 3, 64, 64)
+    norms = [m for m in backbone.modules() if "Frozen" in type(m).__name__]
+    for norm in norms:
+        for constants in (norm.weight, norm.running_var):
+            constants.uniform_(0.5, 1.5)
+        for constants in (norm.bias, norm.running_mean):
+            constants.uniform_(-0.5, 0.5)
+    trained = maps_of(backbone, images)
+    with torch.no_grad():
+        seen = maps_of(backbone, images)
+    assert len(norms) > 15
+    for level, values in trained.items():
+        assert values.requires_grad
+        torch.testing.assert_close(seen[level], values.detach(), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -73,11 +95,12 @@ def test_norms(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {}
     for norm in ("frozen", "sync", "live"):
         body = build_backbone("resnet18", 16, norm=norm, frozen_stages=2).body
-        kinds[norm] = type(body.layer4[0].bn1).__name__
-        assert type(body.layer1[0].bn1).__name__ == "FrozenBatchNorm2d"
+        kinds[norm] = type(body.layer4[0].bn1)
+        assert isinstance(body.layer1[0].bn1, FrozenBatchNorm2d)
         trainable = {name.split(".")[0] for name, p in body.named_parameters() if p.requires_grad}
         assert trainable == {"layer2", "layer3", "layer4"}
-    assert kinds == {"frozen": "FrozenBatchNorm2d", "sync": "SyncBatchNorm", "live": "BatchNorm2d"}
+    assert issubclass(kinds.pop("frozen"), FrozenBatchNorm2d)
+    assert kinds == {"sync": torch.nn.SyncBatchNorm, "live": torch.nn.BatchNorm2d}
     lite = build_backbone("efficientnet_lite0", 16, norm="frozen").body
     assert not [m for m in lite.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
 

@@ -10,6 +10,7 @@ from timm.layers.drop import DropPath
 from timm.layers.norm import LayerNorm2d
 from timm.layers.norm_act import FrozenBatchNormAct2d, convert_sync_batchnorm, freeze_batch_norm_2d
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import resnet
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -115,17 +116,37 @@ def _set_norm(body: Body, norm: str, frozen_stages: int) -> None:
                 _hold_still(body.get_submodule(part))
 
 
+class _FrozenNorm(FrozenBatchNorm2d):  # type: ignore[misc]
+    """Outputs have the type of inputs, where torchvision's are float32; in one pass if no gradient is wanted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).to(x.dtype) if x.requires_grad else _constantly_normalized(self, x)
+
+
+class _FrozenNormAct(FrozenBatchNormAct2d):
+    """The same of timm's, which has an activation in it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad:
+            return super().forward(x).to(x.dtype)
+        activated: Tensor = self.act(self.drop(_constantly_normalized(self, x)))
+        return activated
+
+
+def _constantly_normalized(norm: FrozenBatchNorm2d | FrozenBatchNormAct2d, x: Tensor) -> Tensor:
+    mean, variance, weight, bias = map(norm.get_buffer, ("running_mean", "running_var", "weight", "bias"))
+    return F.batch_norm(x, mean, variance, weight, bias, eps=norm.eps)
+
+
 def _frozen(module: nn.Module) -> nn.Module:
-    """With constants for batch norm, whose outputs are bfloat16 where inputs are; timm's and torchvision's float32."""
+    """With constants for batch norm."""
     frozen: nn.Module = freeze_batch_norm_2d(module)
     for part in frozen.modules():
-        if isinstance(part, FrozenBatchNorm2d | FrozenBatchNormAct2d):
-            part.register_forward_hook(_of_its_inputs_type)
+        if isinstance(part, FrozenBatchNorm2d):
+            part.__class__ = _FrozenNorm
+        elif isinstance(part, FrozenBatchNormAct2d):
+            part.__class__ = _FrozenNormAct
     return frozen
-
-
-def _of_its_inputs_type(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-    return output.to(inputs[0].dtype)
 
 
 def _hold_still(module: nn.Module) -> None:
