@@ -205,8 +205,33 @@ class RoIHeads(nn.Module):
         boxes, scores = boxes[region, label], scores[region, label]
         large = box_ops.remove_small_boxes(boxes, MIN_DETECTION_SIDE)
         boxes, scores, label = boxes[large], scores[large], label[large]
-        kept = box_ops.batched_nms(boxes, scores, label, self.preset.nms)[: self.preset.max_detections]
+        kept = best_after_nms(boxes, scores, label, self.preset.nms, self.preset.max_detections)
         return Detections(boxes[kept], label[kept], scores[kept])
+
+
+def best_after_nms(boxes: Tensor, scores: Tensor, labels: Tensor, max_iou: float, limit: int) -> Tensor:
+    """The best boxes after suppression a class.
+
+    Only better boxes suppress one. So what is left of the best few is so of all, and is often enough.
+
+    Args:
+        boxes: (D, 4) xyxy.
+        scores: (D,).
+        labels: (D,).
+        max_iou: with a better box of the same class.
+        limit: how many are wanted at most.
+
+    Returns:
+        Their positions, best first.
+    """
+    few = 3 * limit
+    if len(scores) > few:
+        best = scores.sort(descending=True, stable=True).indices[:few]
+        kept: Tensor = best[box_ops.batched_nms(boxes[best], scores[best], labels[best], max_iou)]
+        if len(kept) >= limit:
+            return kept[:limit]
+    every: Tensor = box_ops.batched_nms(boxes, scores, labels, max_iou)
+    return every[:limit]
 
 
 @contextmanager
