@@ -1,9 +1,9 @@
 """OpenCV, where the extra ``fast`` brought it: work it does in less time than Pillow and torch.
 
 It decodes JPEG (by the same library, so to the same bytes), takes channels apart, and maps colours and blurs in bytes
-(to the nearest level). It resizes no faster than torchvision resizes bytes of interleaved channels, reads PNG little
-faster than Pillow, and says nothing of damaged files: the rest is left to the others. It is set to one thread: by
-default each process that reads images would take all cores.
+(to the nearest level). It resizes to other levels than torchvision, without antialiasing, reads PNG little faster than
+Pillow, and says nothing of damaged files: the rest is left to the others. It is set to one thread: by default each
+process that reads images would take all cores.
 """
 
 from __future__ import annotations

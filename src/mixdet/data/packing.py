@@ -57,8 +57,8 @@ class PackedBatch(NamedTuple):
 
     Attributes:
         weak: the weak view.
-        own: by name, the views that have pixels of their own: those of another geometry.
-        drawn: by name, what was drawn for each view beside the weak one.
+        own: by name, the views of another geometry, and those that were drawn already (``changed_on_cpu``).
+        drawn: by name, what is still to be done to each view beside the weak one.
     """
 
     weak: PackedImages

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from torchvision.ops import boxes as box_ops
-
 from mixdet.detectors.backbones import FPNBackbone
 from mixdet.detectors.faster_rcnn import FasterRCNN
 from mixdet.detectors.presets import Preset
-from mixdet.detectors.roi import RoIHeads
+from mixdet.detectors.roi import RoIHeads, best_after_nms
 from mixdet.detectors.weighting import MIXED_TERMS, ElementwiseLoss, cross_entropy
 from mixdet.structures import Batch, Detections, Features, Losses
 
@@ -72,5 +70,5 @@ class TwoHeadRCNN(FasterRCNN):
 
     def _suppressed(self, found: Sequence[Detections]) -> Detections:
         every = Detections.concat(found)
-        kept = box_ops.batched_nms(every.boxes, every.scores, every.labels, self.preset.nms)
-        return every.select(kept[: self.preset.max_detections])
+        limit = self.preset.max_detections
+        return every.select(best_after_nms(every.boxes, every.scores, every.labels, self.preset.nms, limit))
