@@ -176,6 +176,10 @@ def test_on_a_cpu_views_are_drawn_in_bytes_where_opencv_can(exact: bool) -> None
     floats = packed.drawn["strong"].apply(packed.weak.to_batch("cpu", COLOUR))
     torch.testing.assert_close(strong.images, floats.images, rtol=0, atol=2 / 255)
     for image, (height, width) in zip(strong.images, strong.sizes.tolist(), strict=True):
+        levels = 255 * image[:, :height, :width]
+        in_levels = torch.allclose(levels, levels.round(), rtol=0, atol=1e-3)
+        assert in_levels == ("strong" in changed.own)
+    for image, (height, width) in zip(strong.images, strong.sizes.tolist(), strict=True):
         for padding in (image[:, height:], image[:, :, width:]):
             assert torch.equal(padding, COLOUR[:, None, None].expand_as(padding))
 

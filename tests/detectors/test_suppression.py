@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import batched_nms
+from torchvision.ops import boxes as box_ops
 
 from mixdet.detectors.roi import best_after_nms
 
@@ -21,19 +23,47 @@ def boxes_about(places: int, count: int, spread: int, generator: torch.Generator
     return torch.cat([corners, corners + sides], 1).float()
 
 
-@given(st.integers(0, 2**31), st.integers(0, 900), st.sampled_from([1, 3, 40, 400]), st.sampled_from([0, 5, 30]))
-def test_it_is_suppression_of_all(seed: int, count: int, places: int, spread: int) -> None:
-    """Few places: too few boxes are left of the best, and all are looked at; many: they are enough."""
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.integers(0, 900),
+    places=st.sampled_from([1, 3, 40, 400]),
+    spread=st.sampled_from([0, 5, 30]),
+    classes=st.sampled_from([1, 3, 80]),
+)
+def test_it_is_suppression_of_all(seed: int, count: int, places: int, spread: int, classes: int) -> None:
+    """Few places: too few boxes are left of the best, and more are looked at; many: they are enough."""
     generator = torch.Generator().manual_seed(seed)
-    boxes, labels = boxes_about(places, count, spread, generator), torch.randint(3, (count,), generator=generator)
+    boxes, labels = boxes_about(places, count, spread, generator), torch.randint(classes, (count,), generator=generator)
     scores = torch.randperm(count, generator=generator) / 1000
     kept = best_after_nms(boxes, scores, labels, 0.5, 20)
     assert torch.equal(kept, batched_nms(boxes, scores, labels, 0.5)[:20])
 
 
-def test_both_ways_are_taken() -> None:
-    generator = torch.Generator().manual_seed(0)
-    scores, labels = torch.arange(500) / 500, torch.zeros(500, dtype=torch.int64)
-    many, few = (boxes_about(places, 500, 3, generator) for places in (400, 5))
-    assert len(best_after_nms(many, scores, labels, 0.5, 20)) == 20
-    assert 0 < len(best_after_nms(few, scores, labels, 0.3, 20)) < 20
+@given(seed=st.integers(0, 2**31), levels=st.sampled_from([1, 4, 100]), places=st.sampled_from([30, 1000]))
+def test_of_equal_scores_the_first_is_kept(seed: int, levels: int, places: int) -> None:
+    """As of scores a little apart, in that order."""
+    generator, count = torch.Generator().manual_seed(seed), 2000
+    boxes, labels = boxes_about(places, count, 5, generator), torch.randint(3, (count,), generator=generator)
+    scores = torch.randint(levels, (count,), generator=generator) / levels
+    apart = scores.double() - torch.arange(count) / (2 * levels * count)
+    kept = best_after_nms(boxes, scores, labels, 0.5, 20)
+    assert torch.equal(kept, batched_nms(boxes.double(), apart, labels, 0.5)[:20])
+
+
+@pytest.mark.parametrize(
+    ("of_the_best", "of_the_rest", "seen"), [(400, 400, [60]), (5, 400, [60, 240]), (5, 5, [60, 240, 500])]
+)
+def test_no_more_are_looked_at_than_needed(
+    of_the_best: int, of_the_rest: int, seen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, suppress, sizes = torch.Generator().manual_seed(0), box_ops.nms, []
+
+    def noting(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
+        sizes.append(len(boxes))
+        return suppress(boxes, scores, iou)
+
+    monkeypatch.setattr(box_ops, "nms", noting)
+    boxes = torch.cat([boxes_about(of_the_best, 100, 3, generator), boxes_about(of_the_rest, 400, 3, generator)])
+    kept = best_after_nms(boxes, torch.linspace(1, 0, 500), torch.zeros(500, dtype=torch.int64), 0.3, 20)
+    assert sizes == seen
+    assert (len(kept) == 20) == (of_the_rest > 5)

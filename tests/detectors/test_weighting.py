@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixdet.detectors.weighting import cross_entropy, focal_loss
+from mixdet.detectors.weighting import cross_entropy, focal_loss, silenced
 from oracles.focal import focal
 
 logits_and_target = st.lists(st.floats(-8, 8), min_size=2, max_size=5).flatmap(
@@ -35,3 +35,17 @@ def test_other_gammas_and_soft_targets(drawn: tuple[list[float], int], gamma: fl
 def test_gamma_zero_is_cross_entropy() -> None:
     logits, targets = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)), torch.arange(7) % 4
     torch.testing.assert_close(focal_loss(logits, targets, 0.0), cross_entropy(logits, targets))
+
+
+def test_what_has_no_weight_reaches_no_gradient() -> None:
+    values = torch.tensor([[1.0, 2.0], [float("inf"), -float("inf")]], requires_grad=True)
+    weights = torch.tensor([0.5, 0.0])
+    (weights[:, None] * silenced(values, weights).square()).sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [[1.0, 2.0], [0.0, 0.0]]
+
+
+def test_where_all_have_weight_nothing_is_copied() -> None:
+    values = torch.rand(3, 2)
+    assert silenced(values, torch.tensor([0.5, 1.0, -1.0])) is values
+    assert silenced(values[:0], torch.empty(0)).shape == (0, 2)

@@ -41,7 +41,7 @@ def blur(image: Tensor, sigma: float) -> None:
 
 def convolve(image: Tensor, weights: NDArray[np.float32]) -> None:
     """Two convolutions with (2 r + 1,) weights, for a GPU; in place."""
-    kernel = torch.from_numpy(weights).to(image)
+    kernel = torch.from_numpy(weights).to(image.device, image.dtype, non_blocking=True)
     x = F.conv2d(_reflected(image, len(kernel) // 2)[:, None], kernel.view(1, 1, 1, -1))  # (3, 1, h + 2 r, w)
     image.copy_(F.conv2d(x, kernel.view(1, 1, -1, 1))[:, 0])
 

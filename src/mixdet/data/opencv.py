@@ -1,9 +1,9 @@
 """OpenCV, where the extra ``fast`` brought it: work it does in less time than Pillow and torch.
 
 It decodes JPEG (by the same library, so to the same bytes), takes channels apart, and maps colours and blurs in bytes
-(to the nearest level). It resizes to other levels than torchvision, without antialiasing, reads PNG little faster than
-Pillow, and says nothing of damaged files: the rest is left to the others. It is set to one thread: by default each
-process that reads images would take all cores.
+(each within a level). It resizes to other levels than torchvision, reads PNG little faster than Pillow, and says
+nothing of damaged files: the rest is left to the others. Importing this sets OpenCV to one thread in the whole process:
+by default each process that reads images would take all cores.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def mean_colour(pixels: Bytes) -> list[float]:
 
 
 def recolour_and_blur(pixels: Bytes, colour_map: Floats, kernel: Floats, out: Bytes) -> None:
-    """Map the colours of an image, then convolve it along both axes, edges reflected; each to the nearest level.
+    """Map the colours of an image, then convolve it along both axes, edges reflected; each within a level.
 
     Args:
         pixels: (h, w, 3); not changed.

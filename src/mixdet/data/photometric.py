@@ -95,10 +95,10 @@ class Photometric(Drawn):
         return replace(batch, images=images)
 
     def apply_to_bytes(self, images: Tensor, sizes: Tensor) -> Tensor | None:
-        """Up to two levels from ``apply``; None without OpenCV, and if an image is ``exact``."""
-        if opencv.cv2 is None or bool(self.exact.any()):
+        """Up to two levels from ``apply``; None without OpenCV, on a GPU, and if an image is ``exact``."""
+        if opencv.cv2 is None or images.device.type != "cpu" or bool(self.exact.any()):
             return None
-        changed = torch.empty_like(images)
+        changed = torch.empty(images.shape, dtype=torch.uint8)
         inside = [
             (before[:height, :width].numpy(), after[:height, :width].numpy())
             for before, after, (height, width) in zip(images, changed, sizes.tolist(), strict=True)

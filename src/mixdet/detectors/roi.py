@@ -212,7 +212,8 @@ class RoIHeads(nn.Module):
 def best_after_nms(boxes: Tensor, scores: Tensor, labels: Tensor, max_iou: float, limit: int) -> Tensor:
     """The best boxes after suppression a class.
 
-    Only better boxes suppress one. So what is left of the best few is so of all, and is often enough.
+    Only better boxes suppress one, so what is left of the best few is left of all, and is often enough; if not, more
+    are looked at.
 
     Args:
         boxes: (D, 4) xyxy.
@@ -222,16 +223,18 @@ def best_after_nms(boxes: Tensor, scores: Tensor, labels: Tensor, max_iou: float
         limit: how many are wanted at most.
 
     Returns:
-        Their positions, best first.
+        Their positions, best first; of equal scores the first.
     """
-    few = 3 * limit
-    if len(scores) > few:
-        best = scores.sort(descending=True, stable=True).indices[:few]
-        kept: Tensor = best[box_ops.batched_nms(boxes[best], scores[best], labels[best], max_iou)]
-        if len(kept) >= limit:
+    order, few = scores.sort(descending=True, stable=True).indices, 3 * limit
+    if not len(order):
+        return order
+    apart = boxes + labels[:, None] * (boxes.max() + 1)  # so that boxes of two classes do not overlap
+    while True:
+        best = order[:few]
+        kept: Tensor = best[box_ops.nms(apart[best], scores[best], max_iou)]
+        if len(kept) >= limit or len(best) == len(order):
             return kept[:limit]
-    every: Tensor = box_ops.batched_nms(boxes, scores, labels, max_iou)
-    return every[:limit]
+        few *= 4
 
 
 @contextmanager

@@ -80,7 +80,10 @@ def background_of_batch(boxes: Tensor, counts: list[int], truth: Truth, mixed: b
 
 
 def silenced(values: Tensor, weights: Tensor) -> Tensor:
-    """``values`` (R, ...) with the rows of weight 0 replaced by 0, so that no infinity in them reaches a gradient."""
+    """``values`` (R, ...) with the rows of weight 0 replaced by 0, so that no infinity in them reaches a gradient.
+
+    On a CPU ``values`` themselves, not a copy, where no weight is 0.
+    """
     silent = weights == 0
     if silent.device.type == "cpu" and not silent.any():  # a GPU would have to be waited for
         return values
