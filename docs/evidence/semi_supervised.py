@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean
 
 import torch
 from rich.console import Console
@@ -32,7 +33,7 @@ from running import (
 )
 
 from mixdet.recipes import load_study
-from mixdet.runs.results import Result, interval, of_row, paired
+from mixdet.runs.results import Result, interval, of_row, paired, read_results
 
 SEEDS = {
     "semi_bccd_20": (0, 1, 2, 3, 4),
@@ -97,6 +98,7 @@ PAIRS = (
     ("mum_lossmix", "supervised_lossmix"),
     ("unbiased_teacher_lossmix", "supervised_lossmix"),
 )
+AGAIN = "semi_bccd_20"  # rows of it were run again: results/semi_bccd_20_again.jsonl, and _again_last.jsonl
 
 
 def run_all(sets: Sequence[str], console: Console) -> None:
@@ -125,6 +127,25 @@ def differences(results: Sequence[Result], key: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def twice(selected: Sequence[Result], last: Sequence[Result]) -> str:
+    """MUM less supervised in the first runs of a set, in those that were run again, and in the mean of a seed's two."""
+    columns = []
+    for key, (results, kind) in itertools.product(("AP", "AP50"), ((selected, ""), (last, "_last"))):
+        again = read_results(results_file(f"{AGAIN}_again{kind}"))
+        runs = [
+            {s: of_row(of, "mum", key)[s] - of_row(of, "supervised", key)[s] for s in SEEDS[AGAIN]}
+            for of in (results, again)
+        ]
+        both = [mean(run[s] for run in runs) for s in SEEDS[AGAIN]]
+        columns.append([interval(values) for values in (*(list(run.values()) for run in runs), both)])
+    lines = [
+        "| mum - supervised | AP, selected | AP, last | AP50, selected | AP50, last |",
+        "| --- |" + " --: |" * len(columns),
+    ]
+    rows = zip(("first runs", "again", "mean of a seed's two"), zip(*columns, strict=True), strict=True)
+    return "\n".join([*lines, *(f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows)]) + "\n"
+
+
 def write_tables() -> str:
     """One table a set, the curves of validation, and a list of what is missing; also into the page."""
     text, selected, last, missing = "", list[Result](), list[Result](), list[str]()
@@ -144,6 +165,8 @@ def write_tables() -> str:
         last += of_last
     for key, (kind, results) in itertools.product(("AP", "AP50"), (("selected", selected), ("last", last))):
         text += f"**Differences**, {key} on test, {kind} weights, paired by seed:\n\n{differences(results, key)}\n"
+    of_first, of_first_last = ([r for r in results if r.study == AGAIN] for results in (selected, last))
+    text += f"**{AGAIN} again**, paired by seed:\n\n{twice(of_first, of_first_last)}\n"
     text += spent(selected, missing)
     write_page("semi_supervised.md", text)
     return text
