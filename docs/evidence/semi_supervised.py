@@ -132,12 +132,13 @@ def twice(selected: Sequence[Result], last: Sequence[Result]) -> str:
     columns = []
     for key, (results, kind) in itertools.product(("AP", "AP50"), ((selected, ""), (last, "_last"))):
         again = read_results(results_file(f"{AGAIN}_again{kind}"))
-        runs = [
-            {s: of_row(of, "mum", key)[s] - of_row(of, "supervised", key)[s] for s in SEEDS[AGAIN]}
-            for of in (results, again)
+        mum, supervised = ([of_row(of, row, key) for of in (results, again)] for row in ("mum", "supervised"))
+        complete = [seed for seed in SEEDS[AGAIN] if all(seed in of for of in (*mum, *supervised))]
+        gains = [
+            paired(*({seed: of[seed] for seed in complete} for of in pair))
+            for pair in zip(mum, supervised, strict=True)
         ]
-        both = [mean(run[s] for run in runs) for s in SEEDS[AGAIN]]
-        columns.append([interval(values) for values in (*(list(run.values()) for run in runs), both)])
+        columns.append([interval(values) for values in (*gains, [mean(pair) for pair in zip(*gains, strict=True)])])
     lines = [
         "| mum - supervised | AP, selected | AP, last | AP50, selected | AP50, last |",
         "| --- |" + " --: |" * len(columns),
