@@ -42,7 +42,7 @@ def in_floats(image: Tensor, drawn: Photometric) -> Tensor:
 
 def rounding(image: Tensor, drawn: Photometric) -> Tensor | None:
     """(3, h, w) difference of the view in bytes from that in [0, 1], in 8-bit levels; None without OpenCV."""
-    octets = drawn.apply_to_bytes(image.permute(1, 2, 0)[None].contiguous(), torch.tensor([image.shape[1:]]))
+    octets = drawn.apply_to_bytes(image.permute(1, 2, 0)[None], torch.tensor([image.shape[1:]]))
     return None if octets is None else (octets[0].permute(2, 0, 1) - 255 * in_floats(image, drawn)).abs()
 
 

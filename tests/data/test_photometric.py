@@ -211,3 +211,16 @@ def test_patches_are_noise_and_later_ones_lie_on_top() -> None:
     assert abs(float(inside.mean()) - 0.5) < 0.05
     assert abs(float(inside.std()) - 0.289) < 0.02
     assert torch.equal(image, drawn.apply(batch).images[0])
+
+
+@pytest.mark.skipif(opencv.cv2 is None, reason="OpenCV is not installed")
+def test_bytes_may_lie_in_memory_as_they_will() -> None:
+    planes = torch.randint(0, 256, (2, 3, 40, 50), dtype=torch.uint8, generator=seeded(0))
+    sizes = torch.tensor([[40, 50], [31, 44]])
+    drawn = Photometric.stack([STRONG.draw(h, w, seeded(i)) for i, (h, w) in enumerate(sizes.tolist())])
+    images = planes.permute(0, 2, 3, 1)
+    found, wanted = (drawn.apply_to_bytes(of, sizes) for of in (images, images.contiguous()))
+    assert found is not None
+    assert wanted is not None
+    for one, other, (height, width) in zip(found, wanted, sizes.tolist(), strict=True):
+        assert torch.equal(one[:height, :width], other[:height, :width])
